@@ -105,6 +105,7 @@ var allowed = map[string]struct {
 		"internal/choose", "internal/luascan",
 		"internal/dialog", "internal/attach", "internal/preparation", "internal/artifacts", "internal/userland",
 		"internal/shard", "internal/tempdir", "internal/deadline", "internal/kernelsource", "internal/determinism",
+		"internal/templates",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/preparation": {[]string{
 		"internal/config", "internal/event", "internal/image", "internal/luascan", "internal/proc", "internal/userland",

@@ -21,7 +21,9 @@ import (
 	"provium/internal/image/cpio"
 	"provium/internal/lab"
 	"provium/internal/proc"
+	"provium/internal/qemu"
 	"provium/internal/qemu/accelerator"
+	"provium/internal/templates"
 )
 
 // guestMemory is that of every guest whose figure does not say otherwise.
@@ -144,6 +146,7 @@ func (b *bench) host() (*lab.Host, error) {
 	return &lab.Host{
 		TempDir: dir, Images: b.images, Starter: b.copies, AccelHost: accelerator.This(),
 		Profiles: map[string]*lab.Profile{"host": {Name: "host"}}, TSC: &hosttsc.Meter{},
+		Templates: &templates.Store[*qemu.Template]{},
 	}, nil
 }
 

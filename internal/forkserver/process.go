@@ -15,6 +15,7 @@ import (
 type process struct {
 	server *server
 	pid    int
+	stands bool          // it is a template; of server.mu
 	ended  chan struct{} // closed when it has ended
 	copied chan struct{} // closed when all its output was delivered
 

@@ -144,6 +144,18 @@ func (s *server) close() {
 	<-s.done
 }
 
+// isBusy reports whether a copy runs that is not a template.
+func (s *server) isBusy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.processes {
+		if !p.stands {
+			return true
+		}
+	}
+	return false
+}
+
 // launch has a copy made.
 func (s *server) launch(r *request) (proc.Process, error) {
 	p := &process{server: s, ended: make(chan struct{}), copied: make(chan struct{})}

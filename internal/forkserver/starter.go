@@ -105,6 +105,19 @@ func (s *Starter) server(cmd *exec.Cmd, opens []proc.File) *server {
 	return have
 }
 
+// Servers returns the process ids of the servers, and whether a copy runs that is not a template.
+func (s *Starter) Servers() (pids []int, busy bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, server := range s.servers {
+		if server != nil {
+			pids = append(pids, server.child.PID())
+			busy = busy || server.isBusy()
+		}
+	}
+	return pids, busy
+}
+
 // Close ends the servers with all that they have started, and waits for that.
 func (s *Starter) Close() {
 	s.mu.Lock()

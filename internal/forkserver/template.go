@@ -44,6 +44,9 @@ func (p *process) Template(memory proc.SharedMemory) (proc.Template, error) {
 		return nil, fmt.Errorf("qemu template: %w", err)
 	}
 	close(t.process.copied)
+	p.server.mu.Lock()
+	t.process.stands = true
+	p.server.mu.Unlock()
 	return t, nil
 }
 

@@ -286,6 +286,24 @@ func (t *tree) cpuTime(pid int) (time.Duration, bool) {
 	return time.Duration(user+system) * tick, errUser == nil && errSystem == nil
 }
 
+// TreeTime returns the CPU time of a process, of those descendants that it has waited for, and of its children.
+func TreeTime(root fs.FS, pid int) (sum time.Duration) {
+	const utime, waitedSystem = 11, 14
+	t := &tree{root: root, listed: map[int][]fs.DirEntry{}}
+	for _, id := range append(t.below(pid), pid) {
+		f := t.stat(id)
+		if len(f) <= waitedSystem {
+			continue // it has ended
+		}
+		for _, field := range f[utime : waitedSystem+1] {
+			if n, err := strconv.ParseInt(field, 10, 64); err == nil {
+				sum += time.Duration(n) * tick
+			}
+		}
+	}
+	return sum
+}
+
 // memory returns the memory of a process that is not that of a file: what it has changed
 // of a file that it maps privately is its own. The kernel keeps these counters, so that
 // nothing has to be walked, as smaps_rollup does.

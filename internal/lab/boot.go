@@ -29,6 +29,7 @@ type startPlan struct {
 	guest    snapshot.Guest
 	restored bool            // from a snapshot, not booted
 	cached   bool            // that of a boot
+	lasts    bool            // other files will use that, too
 	origin   snapshot.FileID // of that snapshot
 	base     snapshot.Base   // the full snapshot that its memory lies in: that one, or its base
 	baseFile *os.File        // the base of a diff, until the guest runs

@@ -272,7 +272,7 @@ func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 		var taken *takenSnapshot
 		taken, err = inst.save(ctx, w, saving{running: true, disks: disk.Form{Changes: true}, valid: valid})
 		if err == nil {
-			v.host.templates.Put(taken.id, taken.template)
+			v.host.Templates.Put(taken.id, taken.template, true)
 			err = cache.Trust(c.key, taken.id)
 		}
 		w.Abort()

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -23,6 +22,7 @@ import (
 	"provium/internal/inspect"
 	"provium/internal/instance"
 	"provium/internal/lab/announce"
+	"provium/internal/lab/shaped"
 	"provium/internal/machine"
 	"provium/internal/network"
 	"provium/internal/qemu"
@@ -101,6 +101,11 @@ type Host struct {
 	// is locked before any lab's own lock.
 	membership sync.Mutex
 
+	// Templates are of guests of this file and of earlier ones; nil: none are made. MoreFiles says that others use them
+	// next.
+	Templates *templates.Store[*qemu.Template]
+	MoreFiles bool
+
 	// NoPrewarming turns off the restoring of guests ahead of need, Busy while it is true; nil: never.
 	NoPrewarming bool
 	Busy         func() bool
@@ -109,7 +114,6 @@ type Host struct {
 	// read. It is closed with the root lab.
 	snapshots snapshot.Store[handle.Mark, disk.Sealed]
 	prewarmed instance.Pool
-	templates templates.Store[*qemu.Template]
 	running   sync.Map // VMs that have run and are not closed
 	sandboxes qemu.Sandboxes
 	places    inspect.Places
@@ -127,14 +131,7 @@ type Host struct {
 
 // program returns the QEMU that boots an image of the profile.
 func (p *Profile) program(h *Host, a *arch.Arch) (string, error) {
-	if h.Local || p.QEMU == "" && (a == nil || a == arch.AMD64) {
-		return h.QEMU, nil
-	}
-	program, err := qemu.Program(cmp.Or(p.QEMU, h.QEMU), a)
-	if err != nil {
-		return "", fmt.Errorf("profile `%s`: %w", p.Name, err)
-	}
-	return program, nil
+	return shaped.Program(p.Name, p.QEMU, h.QEMU, a, h.Local)
 }
 
 func (h *Host) emit(e event.Event) {

@@ -293,7 +293,7 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 	}
 	if l.root {
 		l.host.prewarmed.Close()
-		l.host.templates.Close()
+		l.host.Templates.EndFile()
 		if err := l.host.snapshots.Close(); err != nil {
 			errs = append(errs, fmt.Errorf("snapshots close: %w", err))
 		}

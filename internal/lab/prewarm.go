@@ -35,12 +35,12 @@ func (v *VM) Prepare(ctx context.Context, path string) error {
 	return err
 }
 
-// restored counts a guest that was started from a snapshot. What is restored twice is
-// likely to be restored again.
+// restored counts a guest that was started from a snapshot. What is restored twice, or
+// lasts, is likely to be restored again.
 func (v *VM) restored(ctx context.Context, i *guestRun) {
-	// A guest that is stopped takes no connection by vsock.
 	p := i.plan
-	if v.host.snapshots.Restored(p.origin) == 1 || p.cfg.Vsock {
+	again := v.host.snapshots.Restored(p.origin) > 1
+	if p.cfg.Vsock || !again && !p.lasts { // one that is stopped takes no connection by vsock
 		return
 	}
 	if !p.cfg.WritesDisks() {
@@ -48,9 +48,9 @@ func (v *VM) restored(ctx context.Context, i *guestRun) {
 		if p.cached {
 			exercise = cmp.Or(shaped.Programs(&v.profile.Image), ":")
 		}
-		v.host.templates.Put(p.origin, i.Template(ctx, exercise))
+		v.host.Templates.Put(p.origin, i.Template(ctx, exercise), p.lasts)
 	}
-	if !p.cached || len(p.cfg.Disks) == 0 { // a prewarmed guest does not have the VM's disks
+	if again && (!p.cached || len(p.cfg.Disks) == 0) { // a prewarmed guest does not have the VM's disks
 		v.host.prewarm(p, v.agentTimeout(p.opts, p.cfg.Accel))
 	}
 }
@@ -90,6 +90,6 @@ func (h *Host) planPrewarmed(p *startPlan, dir string) (*qemu.Config, instance.P
 	if cfg.NICs, err = parts.Netdevs.CreateUnbound(p.nics); err != nil {
 		return nil, parts, err
 	}
-	cfg.Restore, err = shaped.Again(p.cfg.Restore, h.templates.Get(p.origin))
+	cfg.Restore, err = shaped.Again(p.cfg.Restore, h.Templates.Get(p.origin))
 	return &cfg, parts, err
 }

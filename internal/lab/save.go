@@ -70,7 +70,7 @@ func (i *guestRun) record(taken *takenSnapshot) error {
 	if taken.base != "" && taken.token != "" { // a temporary diff
 		t.BaseID, t.Base = i.plan.base.ID, i.machine.RAM()
 	}
-	i.vm.host.templates.Put(taken.id, taken.template)
+	i.vm.host.Templates.Put(taken.id, taken.template, false)
 	return i.vm.host.snapshots.Put(taken.id, t)
 }
 

@@ -49,7 +49,7 @@ func (s *Snapshot) Size() (int64, error) { return snapshot.DiskSize(s.path) }
 func (s *Snapshot) Delete() error {
 	if id, err := snapshot.Identify(s.path); err == nil {
 		s.host.prewarmed.Drop(id) // they keep the file's space on the disk
-		s.host.templates.Drop(id)
+		s.host.Templates.Drop(id)
 		if err := s.host.snapshots.Forget(id); err != nil {
 			return fmt.Errorf("snapshot delete: %w", err)
 		}

@@ -6,6 +6,7 @@
 #include "library.h"
 #include "trace.h"
 
+#include <locale.h>
 #include <lualib.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@ static int op_open(lua_State *L) {
 	gl_library(L);
 	// Go ends the process without C's exit handlers, so each line is flushed.
 	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+	setlocale(LC_ALL, "C"); // a state before this one may have changed it
 	return 0;
 }
 

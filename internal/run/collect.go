@@ -14,6 +14,7 @@ import (
 	"provium/internal/choose"
 	"provium/internal/event"
 	"provium/internal/proc"
+	"provium/internal/run/workers"
 	"provium/internal/script"
 	"provium/internal/tempdir"
 )
@@ -44,6 +45,8 @@ func (c collector) collect(ctx context.Context, files []*foundFile) ([][]choose.
 		return nil, err
 	}
 	defer null.Close()
+	command := &workers.Command{Program: c.o.Self, Verb: c.o.RunnerVerb, Env: []string{"PROVIUM_TEST_FILTER="},
+		Starter: starter, Stdout: null, Stderr: null}
 	out := make([][]choose.Test, len(files))
 	errs := make([]error, len(files))
 	turns := make(chan struct{}, runtime.NumCPU())
@@ -62,8 +65,8 @@ func (c collector) collect(ctx context.Context, files []*foundFile) ([][]choose.
 			local.Local, local.ImageCache = true, filepath.Join(dir, "images")
 			j := local.job(Candidate{Path: f.path, Abs: f.abs}, dir)
 			j.Collect = true
-			run := &fileRun{job: j, self: c.o.Self, verb: c.o.RunnerVerb, starter: starter, resources: endless{},
-				limit: collectLimit, emit: func(...event.Encoded) {}, stdout: null, stderr: null}
+			run := &fileRun{job: j, command: command, resources: endless{}, limit: collectLimit,
+				emit: func(...event.Encoded) {}, stderr: null}
 			run.run(stopAll, nil, &stopNow{Reason: "interrupted"})
 			out[i] = run.collected
 		})

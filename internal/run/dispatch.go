@@ -12,9 +12,9 @@ import (
 	"provium/internal/event"
 	"provium/internal/event/sink"
 	"provium/internal/history"
-	"provium/internal/proc"
 	"provium/internal/report"
 	"provium/internal/run/evidence"
+	"provium/internal/run/workers"
 	"provium/internal/sched"
 	"provium/internal/tempdir"
 )
@@ -22,12 +22,12 @@ import (
 // dispatcher runs the files of one iteration side by side.
 type dispatcher struct {
 	o       *Options
-	starter *proc.Starter
+	command *workers.Command
+	idle    *workers.Kept
 	pool    *sched.Pool
 	temp    *tempdir.Dir
 	kept    *evidence.Keeper
 	events  *sink.Stream
-	filter  string // JSON form of the per-test filter
 
 	// stopAll is closed to end all running files, why is set before; killAll to
 	// end them without a report.
@@ -42,7 +42,9 @@ type dispatcher struct {
 
 	mu      sync.Mutex
 	vmDirs  int
+	waiting int // files that have not started, and may
 	running map[*sched.File]running
+	waited  map[int]time.Duration // for a CPU, by worker
 }
 
 // run runs the candidates and returns their results in candidate order; nil
@@ -61,6 +63,7 @@ func (d *dispatcher) run(
 		if candidates[i].Skipped != nil {
 			continue
 		}
+		d.waiting++
 		files[i], rejected[i] = d.pool.Enqueue(candidates[i].Path, claimAmount(candidates[i]), known[i].CPUs())
 	}
 	failed := func() {
@@ -128,12 +131,8 @@ func (d *dispatcher) one(
 	}
 	defer os.RemoveAll(job.TempDir)
 	f := &fileRun{
-		job: job, self: d.o.Self, verb: d.o.RunnerVerb, filter: d.filter, starter: d.starter, resources: client,
-		person: d.o.Person, early: d.early,
-		limit: d.o.FileTimeout, fair: d.o.FairTimeout, emit: d.events.Forward, stdout: d.o.Stdout, stderr: d.o.Stderr,
-	}
-	if d.o.JSON {
-		f.stdout = d.o.Stderr
+		job: job, command: d.command, idle: d.idle, resources: client, person: d.o.Person, early: d.early,
+		limit: d.o.FileTimeout, fair: d.o.FairTimeout, emit: d.events.Forward, stderr: d.o.Stderr,
 	}
 	f.launched = func(pid int) { d.launched(file, f, pid) }
 	r := f.run(d.stopAll, d.killAll, &d.why)
@@ -167,12 +166,15 @@ func (d *dispatcher) leaveOut(c Candidate) *report.FileResult {
 func (d *dispatcher) job(c Candidate) (*job, error) {
 	d.mu.Lock()
 	d.vmDirs++
+	d.waiting--
+	more := d.waiting > 0
 	temp := filepath.Join(d.temp.Path(), fmt.Sprint(d.vmDirs))
 	d.mu.Unlock()
 	if err := os.Mkdir(temp, 0o700); err != nil {
 		return nil, fmt.Errorf("temporary directory: %w", err)
 	}
 	j := d.o.job(c, temp)
+	j.MayReuse = more
 	j.Level = d.events.Level()
 	j.Kept = evidence.Job{Place: d.kept.Place, Record: d.o.record(c, temp), QEMU: d.o.QEMU,
 		Replayed: d.o.Kept.Profiles, Dump: d.o.Kept.Dump}

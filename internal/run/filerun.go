@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"os"
-	"os/exec"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -19,19 +16,13 @@ import (
 	"provium/internal/deadline"
 	"provium/internal/dialog"
 	"provium/internal/event"
-	"provium/internal/proc"
 	"provium/internal/report"
 	"provium/internal/run/evidence"
+	"provium/internal/run/workers"
 	"provium/internal/terminal"
 )
 
-const (
-	// outputGrace is how long the output of a runner may stay open after its end, which
-	// takes a process that may not be killed.
-	outputGrace = 5 * time.Second
-
-	poisoned = "failed-due-to-poisoned-state"
-)
+const poisoned = "failed-due-to-poisoned-state"
 
 // resources is what a running file may draw on. Implementations answer from other
 // goroutines.
@@ -51,23 +42,19 @@ type resources interface {
 // fileRun supervises the runner process of one file.
 type fileRun struct {
 	job       *job
-	self      string // program to start
-	verb      string // its hidden verb
-	filter    string // for PROVIUM_TEST_FILTER
-	starter   *proc.Starter
+	command   *workers.Command
+	idle      *workers.Kept // workers that have run other files; nil: there are none
 	resources resources
 	limit     time.Duration          // 0: none; waiting for resources does not count
 	fair      bool                   // nobody has asked for the limit; see package deadline
 	emit      func(...event.Encoded) // event.Bus.Forward
-	stdout    io.Writer
 	stderr    io.Writer
 	person    Person                                 // who looks at paused tests; nil: nobody
 	launched  func(pid int)                          // called with the runner's process id; nil: not
 	early     func(path string, t report.TestResult) // called for a failed test when the file goes on; nil: not
 
-	flush    func() error // of the runner's output
 	pipe     *messagePipe
-	printed  *runnerStderr
+	begun    bool // the runner has said something
 	result   *report.Collector
 	kept     *evidence.Collector
 	status   report.FileStatus
@@ -125,63 +112,35 @@ func eventStatus(s report.FileStatus) event.FileStatus {
 	return event.FileFailed
 }
 
-func (f *fileRun) start() (*proc.Child, net.Conn, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("runner pipe: %w", err)
-	}
-	ours, theirs := os.NewFile(uintptr(pair[0]), "runner"), os.NewFile(uintptr(pair[1]), "dispatcher")
-	defer ours.Close()
-	defer theirs.Close()
-	conn, err := net.FileConn(ours)
-	if err != nil {
-		return nil, nil, fmt.Errorf("runner pipe: %w", err)
-	}
-	cmd := exec.Command(f.self, f.verb)
-	cmd.Env = append(os.Environ(), "PROVIUM_TEST_FILTER="+f.filter)
-	cmd.ExtraFiles = []*os.File{theirs}
-	var errOut io.Writer
-	cmd.Stdout, errOut, f.flush = terminal.Guard(f.stdout, f.stderr)
-	f.printed = &runnerStderr{to: errOut, name: f.job.Path}
-	cmd.Stderr = f.printed
-	cmd.WaitDelay = outputGrace
-	child, err := f.starter.StartTree(cmd)
-	if err != nil {
-		conn.Close()
-		return nil, nil, fmt.Errorf("runner start: %w", err)
-	}
-	return child, conn, nil
-}
-
-// wait waits for the end of the runner, of all that it has started, and of its output.
-func (f *fileRun) wait(child *proc.Child) error {
-	err := child.Wait()
-	_ = f.flush() // a terminal that is gone is no failure of the file
-	return err
-}
-
-// supervise talks to the runner until its process is gone. An error says why
-// there is no complete report.
+// supervise has a worker run the file. An error says why there is no complete report.
 func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) error {
-	child, conn, err := f.start()
+	if w := f.idle.Take(); w != nil {
+		// It may have ended meanwhile: then it says nothing, and the file has not begun.
+		if err := f.serve(w, stopAll, killAll, why); f.begun || f.stop != nil {
+			return err
+		}
+	}
+	w, err := f.command.Start()
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	return f.serve(w, stopAll, killAll, why)
+}
+
+// serve talks to a worker until its process is gone, or has run the file and may run another one.
+func (f *fileRun) serve(w *workers.Worker, stopAll, killAll <-chan struct{}, why *stopNow) error {
+	w.Begin(f.job.Path)
 	if f.launched != nil {
-		f.launched(child.PID())
+		f.launched(w.PID())
 	}
-	f.pipe = newMessagePipe(conn, conn)
+	f.pipe = newMessagePipe(w.Conn(), w.Conn())
 	messages := make(chan *message)
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
 	go f.receive(ctx, messages)
-	// Whatever the test left running goes too.
-	go func() { ended <- f.wait(child) }()
 	answers := make(chan answer)
 	defer cancel() // after the loop nothing is received
 	if err := f.pipe.send(&message{Job: f.job}); err != nil {
-		child.Kill()
+		w.Kill()
 	}
 
 	limit, expired, stopLimit := f.beginLimit()
@@ -196,7 +155,7 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 		stopLimit()
 		endings.begin()
 		if f.pipe.send(&message{Interrupt: &s}) != nil {
-			child.Kill()
+			w.Kill()
 		}
 	}
 	for messages != nil {
@@ -225,26 +184,36 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 			halt(*why)
 		case <-killAll:
 			killAll = nil
-			child.Kill()
+			w.Kill()
 		case <-endings.over:
-			f.giveUp(child)
+			f.giveUp(w)
 		}
 	}
 	f.endTalk()
-	err = <-ended
-	f.cpu = child.CPUTime()
-	return f.outcome(err)
+	if f.done == nil || !f.done.Reusable {
+		return f.outcome(w)
+	}
+	if f.stop != nil { // it waits for what never comes
+		w.Kill()
+		return f.outcome(w)
+	}
+	f.cpu = f.done.CPU
+	w.Finish(f.cpu)
+	f.idle.Put(w)
+	return nil
 }
 
 // giveUp kills a runner that has not ended when it was asked to.
-func (f *fileRun) giveUp(child *proc.Child) {
+func (f *fileRun) giveUp(w *workers.Worker) {
 	fmt.Fprintf(f.stderr, "provium: %s: it does not end as asked, and is killed\n", terminal.Escape(f.job.Path))
-	child.Kill()
+	w.Kill()
 }
 
-// outcome returns why there is no complete report of a runner that ended with err.
-func (f *fileRun) outcome(err error) error {
-	crash := f.printed.close(f.done == nil && f.stop == nil)
+// outcome returns why there is no complete report of a runner that ends.
+func (f *fileRun) outcome(w *workers.Worker) error {
+	err := w.Wait()
+	crash, cpu := w.End(f.done == nil && f.stop == nil)
+	f.cpu = cpu
 	switch {
 	case f.done != nil:
 		return nil
@@ -269,7 +238,7 @@ func (f *fileRun) hold(limit *deadline.Deadline) {
 	}
 }
 
-// receive passes the runner's messages on until the runner or ctx ends.
+// receive passes the runner's messages on until the runner or ctx ends, or the runner may run another file.
 func (f *fileRun) receive(ctx context.Context, messages chan<- *message) {
 	defer close(messages)
 	for {
@@ -284,6 +253,9 @@ func (f *fileRun) receive(ctx context.Context, messages chan<- *message) {
 		select {
 		case messages <- m:
 		case <-ctx.Done():
+			return
+		}
+		if m.Done != nil && m.Done.Reusable {
 			return
 		}
 	}
@@ -316,6 +288,7 @@ func (f *fileRun) handle(m *message, ctx context.Context, answers chan<- answer)
 			}()
 		}
 	}
+	f.begun = true
 	switch {
 	case m.Events != nil:
 		f.handleEvents(m.Events)

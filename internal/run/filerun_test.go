@@ -18,6 +18,7 @@ import (
 	"provium/internal/event"
 	"provium/internal/proc"
 	"provium/internal/report"
+	"provium/internal/run/workers"
 )
 
 // fakeRunnerVar makes the test binary act as a runner that speaks the real
@@ -59,6 +60,18 @@ func fakeRunner(behaviour string) {
 		pass("a")
 		pass("b")
 		finish(done{})
+	case "leaves": // does not wait for another file
+		tests("a", "b")
+		pass("a")
+		pass("b")
+		finish(done{Reusable: true})
+	case "stays": // waits for another file, also when it was told to stop
+		tests("a")
+		start("a")
+		m, _ := r.pipe.receive()
+		r.emit(event.TestFailed{Path: path, Name: "a", Reason: m.Interrupt.Reason})
+		finish(done{Reusable: true})
+		_, _ = r.pipe.receive()
 	case "forgets": // a result was lost
 		tests("a", "b", "c")
 		pass("a")
@@ -173,8 +186,9 @@ func newFakeRun(t *testing.T, behaviour string) *fakeRun {
 	t.Cleanup(starter.Close)
 	r := &fakeRun{t: t, resources: &recordedResources{}}
 	r.fileRun = &fileRun{
-		job: &job{Path: "x.test.lua"}, self: os.Args[0], verb: "-test.run=^$", starter: starter, resources: r.resources,
-		emit: r.emitted, stdout: os.Stdout, stderr: os.Stderr,
+		job: &job{Path: "x.test.lua"}, resources: r.resources, emit: r.emitted, stderr: os.Stderr,
+		command: &workers.Command{Program: os.Args[0], Verb: "-test.run=^$", Starter: starter,
+			Stdout: os.Stdout, Stderr: os.Stderr},
 	}
 	return r
 }

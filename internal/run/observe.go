@@ -32,7 +32,7 @@ func (d *dispatcher) observe(over <-chan struct{}) {
 			return
 		}
 		runners := d.runners()
-		pids := make([]int, 0, len(runners))
+		pids := d.idle.PIDs()
 		for _, r := range runners {
 			pids = append(pids, r.pid)
 		}
@@ -41,17 +41,29 @@ func (d *dispatcher) observe(over <-chan struct{}) {
 		for file, r := range runners {
 			p := processes[r.pid]
 			uses[file] = sched.Use{CPUs: p.CPUs, Memory: p.Memory}
-			r.run.hindered.Store(int64(p.Hindered))
+			r.run.hindered.Store(int64(p.Hindered - r.before))
 		}
+		d.setWaited(processes)
 		d.pool.Observe(sched.Load{CPUs: machine.CPUs, Busy: machine.Busy, Waiting: machine.Waiting,
 			Stalled: machine.Stalled, MemoryFree: machine.MemoryFree}, uses)
 	}
 }
 
+// setWaited takes how long the workers have waited for a CPU.
+func (d *dispatcher) setWaited(processes map[int]hostload.Process) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.waited = map[int]time.Duration{}
+	for pid, p := range processes {
+		d.waited[pid] = p.Hindered
+	}
+}
+
 // running is the runner of a file.
 type running struct {
-	pid int
-	run *fileRun
+	pid    int
+	run    *fileRun
+	before time.Duration // that its process has waited for a CPU for other files
 }
 
 // runners returns the runners.
@@ -67,7 +79,7 @@ func (d *dispatcher) launched(file *sched.File, f *fileRun, pid int) {
 	if d.running == nil {
 		d.running = map[*sched.File]running{}
 	}
-	d.running[file] = running{pid, f}
+	d.running[file] = running{pid, f, d.waited[pid]}
 }
 
 // ended takes what a file has used, unless it was cut short.

@@ -86,6 +86,7 @@ type job struct {
 	ShuffleOn   bool   // of tests, where each starts from one state
 	ShuffleSeed uint64
 
+	MayReuse       bool // the process may run another file after this one
 	CanPause       bool // a person can look at tests
 	PauseOnFailure bool
 	Rewind         bool
@@ -138,14 +139,18 @@ type done struct {
 	Poisoned   bool
 	Duration   time.Duration
 	Ignored    []string // patterns of oops_ignore that have taken out a report
+	// Reusable says that the process waits for the job of another file. CPU is what this one has used.
+	Reusable bool
+	CPU      time.Duration
 }
 
 // messagePipe sends and receives messages. Sending is safe for concurrent use,
 // receiving is for one goroutine.
 type messagePipe struct {
-	mu sync.Mutex
-	w  io.Writer
-	r  *bufio.Reader
+	mu   sync.Mutex
+	w    io.Writer
+	over bool // nothing is sent any more
+	r    *bufio.Reader
 }
 
 func newMessagePipe(r io.Reader, w io.Writer) *messagePipe {
@@ -159,6 +164,10 @@ func (p *messagePipe) send(m *message) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.over {
+		return errors.New("runner message send: it is over")
+	}
+	p.over = m.Done != nil // what comes late is not of the file that is next
 	if _, err := p.w.Write(frame); err != nil {
 		return fmt.Errorf("runner message send: %w", err)
 	}

@@ -30,6 +30,7 @@ import (
 	"provium/internal/qemu/accelerator"
 	"provium/internal/report"
 	"provium/internal/run/evidence"
+	"provium/internal/run/workers"
 	"provium/internal/sched"
 	"provium/internal/shard"
 	"provium/internal/tempdir"
@@ -106,13 +107,15 @@ func Run(ctx context.Context, o Options) (int, error) {
 		o.Begin()
 	}
 	fmt.Fprintln(o.Stderr, header)
-	r := &session{o: &o, starter: starter, temp: temp, budget: budget, filter: string(filter), events: events,
+	r := &session{o: &o, starter: starter, temp: temp, budget: budget, events: events,
+		command:   o.runnerCommand(starter, string(filter)),
 		selection: candidates.Digest, kept: kept, accelerator: header.Accelerator,
 		exported: newExported(&o, header.Accelerator)}
 	if header.Accelerator == "tcg" {
 		r.coldBoots = max(2, budget.CPUs) // each keeps a CPU busy
 	}
 	code, err := r.run(ctx, candidates.Files)
+	r.idle.Close()
 	kept.Tell(o.Stderr)
 	if err == nil && code == ExitOK {
 		code, err = r.checkMatched()
@@ -121,6 +124,16 @@ func Run(ctx context.Context, o Options) (int, error) {
 		code, err = ExitError, cerr
 	}
 	return code, err
+}
+
+// runnerCommand starts the processes that run files. filter is the JSON form of the per-test filter.
+func (o *Options) runnerCommand(starter *proc.Starter, filter string) *workers.Command {
+	c := &workers.Command{Program: o.Self, Verb: o.RunnerVerb, Env: []string{"PROVIUM_TEST_FILTER=" + filter},
+		Starter: starter, Stdout: o.Stdout, Stderr: o.Stderr}
+	if o.JSON {
+		c.Stdout = o.Stderr
+	}
+	return c
 }
 
 // emptyShard writes the event stream of a shard without files, so that it is not missed where
@@ -244,7 +257,8 @@ type session struct {
 	temp    *tempdir.Dir
 	kept    *evidence.Keeper
 	budget  sched.Amount
-	filter  string
+	command *workers.Command
+	idle    workers.Kept
 
 	selection   string // digest of all files of which these are a part
 	coldBoots   int    // guests that may boot at a time; 0: any number
@@ -343,8 +357,8 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate, printer
 	if err != nil {
 		return ExitError, nil, fmt.Errorf("pool: %w", err)
 	}
-	d := &dispatcher{o: s.o, starter: s.starter, pool: pool, temp: s.temp, kept: s.kept, events: s.events,
-		filter: s.filter, stopAll: make(chan struct{}), killAll: make(chan struct{}), early: printer.failed,
+	d := &dispatcher{o: s.o, command: s.command, idle: &s.idle, pool: pool, temp: s.temp, kept: s.kept, events: s.events,
+		stopAll: make(chan struct{}), killAll: make(chan struct{}), early: printer.failed,
 		ignored: &s.ignored}
 	runCtx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup

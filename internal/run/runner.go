@@ -19,7 +19,6 @@ import (
 	"provium/internal/determinism"
 	"provium/internal/disk"
 	"provium/internal/event"
-	"provium/internal/forkserver"
 	"provium/internal/hostload"
 	"provium/internal/hosttsc"
 	"provium/internal/image"
@@ -35,30 +34,15 @@ import (
 	"provium/internal/script"
 	"provium/internal/script/salvage"
 	"provium/internal/script/verdict"
+	"provium/internal/templates"
 )
 
-// RunnerFD is the descriptor on which a runner process finds its pipe to the
-// dispatcher.
-const RunnerFD = 3
-
-// Runner is the main function of a runner process: it runs one test file, as
-// told over the pipe, and reports over it. It returns an error only when there
-// is nobody to report to.
-func Runner(pipe *os.File, filter string) error {
-	r := &runner{pipe: newMessagePipe(pipe, pipe), waiting: map[uint64]chan answer{}}
-	r.pauses = newPauses(r)
-	first, err := r.pipe.receive()
-	if err != nil {
-		return fmt.Errorf("runner: %w", err)
-	}
-	if first.Job == nil {
-		return errors.New("runner: the first message is no job")
-	}
-	first.Job.Filter = filter
-	return r.run(first.Job)
-}
-
+// runner runs a file.
 type runner struct {
+	job    *job
+	shared *machinery
+	cancel context.CancelCauseFunc // ends it
+	ctx    context.Context
 	pipe   *messagePipe
 	repeat report.Repeat // of the job
 	events *event.Buffer // on their way to the dispatcher
@@ -79,14 +63,14 @@ func (e *stopError) Error() string { return e.reason }
 // IsTimeout reports whether the file was over its limit.
 func (e *stopError) IsTimeout() bool { return e.status == string(report.FileTimedOut) }
 
-func (r *runner) run(j *job) error {
-	started := time.Now()
+// run runs the file. It reports whether the process may run another one, and returns an error only when there is nobody
+// to report to.
+func (r *runner) run() (again bool, err error) {
+	started, j := time.Now(), r.job
+	used := r.shared.cpuTime()
 	r.begin(j)
-	ctx, cancel := context.WithCancelCause(context.Background())
-	defer cancel(nil)
-	go r.listen(cancel)
-
-	result, err := r.runFile(ctx, j)
+	defer r.cancel(nil)
+	result, err := r.runFile(r.ctx, j)
 	d := &done{Duration: time.Since(started), Poisoned: result.Poisoned, ChunkError: result.ChunkError}
 	if err != nil {
 		d.ChunkError = err.Error()
@@ -98,7 +82,9 @@ func (r *runner) run(j *job) error {
 		d.Artifacts = r.kept.Finish("", d.ChunkError, 0)
 	}
 	r.events.Flush()
-	return r.pipe.send(&message{Done: d})
+	d.Reusable = j.MayReuse && err == nil && !d.Poisoned && r.ctx.Err() == nil && r.shared.isIdle()
+	d.CPU = r.shared.cpuTime() - used
+	return d.Reusable, r.pipe.send(&message{Done: d})
 }
 
 // begin makes the way of events to the dispatcher.
@@ -113,27 +99,20 @@ func (r *runner) begin(j *job) {
 	})
 }
 
-// listen takes what the dispatcher says until it is gone.
-func (r *runner) listen(cancel context.CancelCauseFunc) {
-	for {
-		m, err := r.pipe.receive()
-		if err != nil {
-			cancel(&stopError{"the dispatcher is gone", "interrupted"})
-			return
-		}
-		switch {
-		case m.Interrupt != nil:
-			cancel(&stopError{m.Interrupt.Reason, m.Interrupt.Status})
-		case m.Typed != nil:
-			r.pauses.take(m.Typed)
-		case m.Answer != nil:
-			r.mu.Lock()
-			ch := r.waiting[m.Answer.ID]
-			delete(r.waiting, m.Answer.ID)
-			r.mu.Unlock()
-			if ch != nil {
-				ch <- *m.Answer
-			}
+// take takes what the dispatcher says about the file.
+func (r *runner) take(m *message) {
+	switch {
+	case m.Interrupt != nil:
+		r.cancel(&stopError{m.Interrupt.Reason, m.Interrupt.Status})
+	case m.Typed != nil:
+		r.pauses.take(m.Typed)
+	case m.Answer != nil:
+		r.mu.Lock()
+		ch := r.waiting[m.Answer.ID]
+		delete(r.waiting, m.Answer.ID)
+		r.mu.Unlock()
+		if ch != nil {
+			ch <- *m.Answer
 		}
 	}
 }
@@ -142,14 +121,12 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	if err := os.Chdir(j.Project); err != nil {
 		return script.Result{}, err
 	}
-	starter := proc.NewStarter()
-	defer starter.Close()
-	copies := forkserver.NewStarter(starter)
-	defer copies.Close()
-	host, err := newHost(j, starter, r.kept.Watch(copies), r, r.emit)
+	starter := r.shared.starter
+	host, err := newHost(j, starter, r.kept.Watch(r.shared.copies), r, r.emit)
 	if err != nil {
 		return script.Result{}, err
 	}
+	host.Templates, host.MoreFiles = &r.shared.templates, j.MayReuse
 	r.kept.Host, r.kept.Version = host, func(ctx context.Context, qemu string) string {
 		return evidence.QEMUVersion(ctx, starter, qemu)
 	}
@@ -222,8 +199,9 @@ func newHost(j *job, starter *proc.Starter, machines qemu.Starter, pool admissio
 		File: j.Path, Profiles: map[string]*lab.Profile{}, ConfigPath: j.ConfigPath, TempDir: j.TempDir,
 		QEMU: j.QEMU, Oops: rules, Starter: machines, AccelHost: accelerator.This(), Pool: pool, Images: images,
 		Emit: emit, BootCache: j.BootCache, Seed: j.Seed, TSC: &hosttsc.Meter{},
-		Check: determinism.New(j.CheckDir),
-		Busy:  func() bool { return hostload.Busy(os.DirFS("/")) },
+		Check:     determinism.New(j.CheckDir),
+		Templates: &templates.Store[*qemu.Template]{},
+		Busy:      func() bool { return hostload.Busy(os.DirFS("/")) },
 		Warn: func(format string, args ...any) {
 			fmt.Fprintf(os.Stderr, "provium: %s: %s\n", j.Path, fmt.Sprintf(format, args...))
 		},

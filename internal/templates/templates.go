@@ -20,8 +20,8 @@ type Template interface {
 	Close()
 }
 
-// Store keeps the templates that were used last. The zero value is empty. It is safe for concurrent
-// use.
+// Store keeps the templates that were used last. The zero value is empty, a nil one keeps nothing. It is safe for
+// concurrent use.
 type Store[T Template] struct {
 	mu     sync.Mutex
 	list   []entry[T] // the one used last at the end
@@ -31,12 +31,18 @@ type Store[T Template] struct {
 type entry[T Template] struct {
 	id       snapshot.FileID
 	template T
+	lasts    bool
 }
 
-// Put keeps a template, which is the store's from then on. It does nothing with T's zero value.
-func (s *Store[T]) Put(id snapshot.FileID, t T) {
+// Put keeps a template, which is the store's from then on. lasts means that its snapshot is not of this test file
+// alone. It does nothing with T's zero value.
+func (s *Store[T]) Put(id snapshot.FileID, t T, lasts bool) {
 	var none T
 	if t == none {
+		return
+	}
+	if s == nil {
+		t.Close()
 		return
 	}
 	s.mu.Lock()
@@ -46,7 +52,7 @@ func (s *Store[T]) Put(id snapshot.FileID, t T) {
 		return
 	}
 	s.drop(id)
-	s.list = append(s.list, entry[T]{id, t})
+	s.list = append(s.list, entry[T]{id, t, lasts})
 	if len(s.list) > limit {
 		s.drop(s.list[0].id)
 	}
@@ -55,6 +61,9 @@ func (s *Store[T]) Put(id snapshot.FileID, t T) {
 // Get returns the template of a snapshot, T's zero value without one. It may be closed at any time:
 // then no guest is made of it.
 func (s *Store[T]) Get(id snapshot.FileID) (t T) {
+	if s == nil {
+		return t
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := s.find(id)
@@ -68,9 +77,27 @@ func (s *Store[T]) Get(id snapshot.FileID) (t T) {
 
 // Drop closes the template of a snapshot, if there is one.
 func (s *Store[T]) Drop(id snapshot.FileID) {
+	if s == nil {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.drop(id)
+}
+
+// EndFile closes the templates whose snapshots are of this test file alone.
+func (s *Store[T]) EndFile() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = slices.DeleteFunc(s.list, func(e entry[T]) bool {
+		if !e.lasts {
+			e.template.Close()
+		}
+		return !e.lasts
+	})
 }
 
 // Close closes all templates, also those that come later.

@@ -36,19 +36,19 @@ func TestStore(t *testing.T) {
 	all := make([]*closing, len(id))
 	for i := range limit {
 		all[i] = &closing{}
-		s.Put(id[i], all[i])
+		s.Put(id[i], all[i], false)
 	}
-	s.Put(id[limit], nil)
+	s.Put(id[limit], nil, false)
 	if s.Get(id[0]) != all[0] || s.Get(id[limit]) != nil {
 		t.Error("it does not return what was put")
 	}
 	all[limit] = &closing{}
-	s.Put(id[limit], all[limit])
+	s.Put(id[limit], all[limit], false)
 	if s.Get(id[1]) != nil || all[1].closed != 1 || s.Get(id[0]) != all[0] {
 		t.Error("the one that was used first is not the one that went")
 	}
 	again := &closing{}
-	s.Put(id[0], again)
+	s.Put(id[0], again, false)
 	s.Drop(id[2])
 	s.Drop(id[2])
 	if all[0].closed != 1 || s.Get(id[0]) != again || all[2].closed != 1 || s.Get(id[2]) != nil {
@@ -56,7 +56,7 @@ func TestStore(t *testing.T) {
 	}
 	s.Close()
 	late := &closing{}
-	s.Put(id[limit+1], late)
+	s.Put(id[limit+1], late, false)
 	for i, c := range append(all[:limit+1], again, late) {
 		if c.closed != 1 {
 			t.Errorf("template %d was closed %d times", i, c.closed)

@@ -1,10 +1,27 @@
 package shaped
 
 import (
+	"cmp"
+	"fmt"
+
+	"provium/internal/arch"
 	"provium/internal/qemu"
 	"provium/internal/qemu/accelerator"
 	"provium/internal/snapshot"
 )
+
+// Program returns the QEMU that boots the images of a profile, which names one itself or has that of the host, "" for
+// none. Where no kernel is booted it is the host's.
+func Program(profile, own, host string, guest *arch.Arch, isLocal bool) (string, error) {
+	if isLocal || own == "" && (guest == nil || guest == arch.AMD64) {
+		return host, nil
+	}
+	program, err := qemu.Program(cmp.Or(own, host), guest)
+	if err != nil {
+		return "", fmt.Errorf("profile `%s`: %w", profile, err)
+	}
+	return program, nil
+}
 
 // Hardware describes the machine of cfg for a manifest.
 func Hardware(cfg *qemu.Config, host accelerator.Host, version string) snapshot.Machine {
