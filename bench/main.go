@@ -46,6 +46,7 @@ var measurements = [...]measurement{
 	{"deterministic", (*bench).deterministic},
 	{"caches", (*bench).sharedCache},
 	{"run", (*bench).wholeRun},
+	{"later", (*bench).laterFiles},
 	{"events", (*bench).events},
 	{"files", (*bench).files},
 }

@@ -10,7 +10,7 @@ local d = a:attach_disk({id = "d", size = "8M"})
 
 test("copies go on from this moment, each on its own", function(t)
   d:write_sectors(0, "shared")
-  sh(a, "echo before > /tmp/x; (while :; do sleep 0.5; echo tick >> /tmp/ticks; done) >/dev/null 2>&1 &")
+  sh(a, "echo before > /tmp/x; : > /tmp/ticks; (while :; do sleep 0.5; echo tick >> /tmp/ticks; done) >/dev/null 2>&1 &")
   net:add_latency(1)
   local fork = lab:fork()
   t:assert_neq(fork:name(), lab:name())

@@ -21,7 +21,7 @@ end)
 
 test("restore brings memory, files, processes and the console log back", function(t)
   local vm = boot()
-  sh(vm, "echo one > /tmp/x; (while :; do sleep 0.05; echo tick >> /tmp/ticks; done) >/dev/null 2>&1 & echo $! > /tmp/pid")
+  sh(vm, "echo one > /tmp/x; : > /tmp/ticks; (while :; do sleep 0.05; echo tick >> /tmp/ticks; done) >/dev/null 2>&1 & echo $! > /tmp/pid")
   sh(vm, "echo marked > /dev/kmsg; echo marked-console > /dev/console")
   vm:console():expect("marked-console")
   local log = vm:console():read_log()

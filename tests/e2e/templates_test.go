@@ -1,6 +1,9 @@
 package e2e
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 // TestGuestsWithoutTheirTemplate kills the templates of a runner, and then its fork server: guests are restored from
 // the file, those of the server end with a reason, and the next ones start without a server.
@@ -29,5 +32,44 @@ test("the fork server is killed", {reset = false}, function(t)
 end)
 `)
 	p.run().expect(0, "2 passed")
+	p.expectNoProcess()
+}
+
+// TestFilesShareTemplates runs files one after the other, whose guests are copies of one template: each is what it
+// would be alone. In the last one, the fork server with the templates has been killed.
+func TestFilesShareTemplates(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, hostProfile)
+	const text = `
+local templates = [[s=$(pgrep -P $PPID -f provium-fork-serve[r]) && pgrep -P $s -f ^provium-template >/dev/null]]
+local had_template = os.execute(templates)
+if %[2]t then
+  assert(os.execute("pkill -KILL -P $PPID -f provium-fork-serve[r]"))
+end
+local plain = provium:vm("plain", "host", {memory = "128M"}):boot()
+local disks = provium:vm("disks", "host", {memory = "128M", disks = {{id = "d", scratch = "1M"}}}):boot()
+test("x", function(t)
+  t:assert_eq(had_template or false, %[1]t)
+  t:assert(os.execute(templates) or %[2]t)
+  for _, vm in ipairs{plain, disks} do
+    t:assert(vm:run("test ! -e /tmp/x"):ok())
+    vm:write_file("/tmp/x", "kept")
+    local id = vm:run("cat /proc/sys/kernel/random/uuid").stdout
+    assert(os.execute("! grep -s " .. id:sub(1, 8) .. " ids"))
+    assert(io.open("ids", "a")):write(id)
+    t:assert(not vm:console():read_log():find("said by", 1, true))
+    vm:run("echo said by %[3]s > /dev/console")
+    vm:console():expect("said by %[3]s")
+  end
+  local blank = "cmp -n 512 /dev/vda /dev/zero"
+  t:assert(disks:run(blank):ok())
+  disks:run("echo %[3]s | dd of=/dev/vda conv=fsync 2>/dev/null")
+  t:assert(not disks:run(blank):ok())
+end)
+`
+	for i, file := range []string{"a", "b", "c", "d"} {
+		p.write("tests/"+file+".test.lua", fmt.Sprintf(text, i > 0, i == 3, file))
+	}
+	p.run("--jobs", "1").expect(0, "4 passed")
 	p.expectNoProcess()
 }
