@@ -241,10 +241,9 @@ func (m *Machine) loadState(ctx context.Context) error {
 	r := m.cfg.Restore
 	var ports []chardev
 	var address string
-	commands := []qmp.Command{{Name: qmp.Negotiate}, stateCapabilities()}
-	if len(m.cfg.NICs) > 0 { // a restored machine is where it was: it announces itself to nobody
-		commands = append(commands, setAnnounceRounds(0))
-	}
+	// A restored machine is where it was: it announces itself to nobody. Else it would do so for a second, with the MACs
+	// of its command line, also for NICs that come later, and so would its copies, whose guests have other MACs.
+	commands := []qmp.Command{{Name: qmp.Negotiate}, stateCapabilities(), setAnnounceRounds(0)}
 	if m.dialsAgent() {
 		commands = append(commands, queryChardevs(&ports))
 	}
