@@ -47,6 +47,17 @@ test("virtio-scsi and nvme", function(t)
   copy:snapshot()
 end)
 
+test("a guest without the driver says so at once", function(t)
+  local vm = provium:vm("x", "host"):boot()
+  for _ = 1, 2 do -- the first one has left nothing behind
+    fails('no driver for disks on bus `virtio-scsi` (CONFIG_SCSI_VIRTIO, CONFIG_BLK_DEV_SD): load it by modules = ' ..
+      '["virtio_scsi", "sd_mod"] of the profile', vm.attach_disk, vm, {size = "1M", bus = "virtio-scsi"})
+  end
+  -- Disks for which it has one are found.
+  vm:attach_disk({id = "v", size = "1M"})
+  vm:run("test -b /dev/disk/by-id/virtio-v"):assert_ok()
+end)
+
 test("a bus that is not known", function(t)
   fails("`ide` is unknown (valid: virtio-blk, virtio-scsi, nvme)", function()
     provium:vm("x", "host", {disks = {{scratch = "1M", bus = "ide"}}})

@@ -47,7 +47,7 @@ type Config struct {
 	// Commands are what commands have unless the host says something else.
 	Commands process.Defaults
 	// AwaitDisk carries out the operation of that name. Nil refuses it.
-	AwaitDisk func(ctx context.Context, serial string, gone bool) error
+	AwaitDisk func(ctx context.Context, serial, bus string, gone bool) error
 	// OpenPacePort opens the port by which the host chooses when the guest meets it. Nil refuses that.
 	OpenPacePort func() (fd int, err error)
 	// Random is a writable descriptor of /dev/urandom; 0 makes the agent open
@@ -81,7 +81,7 @@ func New(cfg Config) *Agent {
 		cfg.RootMoves = func() bool { return false }
 	}
 	if cfg.AwaitDisk == nil {
-		cfg.AwaitDisk = func(context.Context, string, bool) error { return errors.ErrUnsupported }
+		cfg.AwaitDisk = func(context.Context, string, string, bool) error { return errors.ErrUnsupported }
 	}
 	if cfg.Shield == nil {
 		cfg.Shield = func() func() { return func() {} }

@@ -265,7 +265,7 @@ func (d dispatcher) carryOut(o *session.Op, req wire.Request, inBatch bool) (wir
 	case *wire.KernelLog:
 		v, err = kernelLog(o)
 	case *wire.AwaitDisk:
-		err = d.cfg.AwaitDisk(o.Context(), r.Serial, r.Gone)
+		err = d.cfg.AwaitDisk(o.Context(), r.Serial, r.Bus, r.Gone)
 	case *wire.Renew:
 		err = d.renew(r)
 	case *wire.Network:

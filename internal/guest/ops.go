@@ -352,8 +352,8 @@ const MaxDiskSerial = wire.MaxSerial
 
 // AwaitDisk waits until the guest's kernel has the disk with that serial number
 // and programs find it under /dev/disk/by-id; with gone, until it has no such disk.
-func (c *Client) AwaitDisk(ctx context.Context, serial string, gone bool) error {
-	_, err := c.do(ctx, &wire.AwaitDisk{Serial: serial, Gone: gone}, transfer{})
+func (c *Client) AwaitDisk(ctx context.Context, serial, bus string, gone bool) error {
+	_, err := c.do(ctx, &wire.AwaitDisk{Serial: serial, Bus: bus, Gone: gone}, transfer{})
 	return err
 }
 

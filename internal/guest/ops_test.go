@@ -73,8 +73,8 @@ var operations = []struct {
 		&wire.Renew{Entropy: []byte("e"), RealtimeNS: 4}, nil, nil},
 	{"network", func(ctx context.Context, c *Client) (any, error) { return nil, c.Network(ctx, &Network{}) },
 		&wire.Network{}, nil, nil},
-	{"await disk", func(ctx context.Context, c *Client) (any, error) { return nil, c.AwaitDisk(ctx, "s", true) },
-		&wire.AwaitDisk{Serial: "s", Gone: true}, nil, nil},
+	{"await disk", func(ctx context.Context, c *Client) (any, error) { return nil, c.AwaitDisk(ctx, "s", "nvme", true) },
+		&wire.AwaitDisk{Serial: "s", Bus: "nvme", Gone: true}, nil, nil},
 	{"sleep", func(ctx context.Context, c *Client) (any, error) { return nil, c.Sleep(ctx, time.Second) },
 		&wire.Sleep{NS: 1e9}, nil, nil},
 	{"start", func(ctx context.Context, c *Client) (any, error) {

@@ -131,9 +131,10 @@ func (v *VM) plug(ctx context.Context, inst *guestRun, d *disk.Disk, runs bool) 
 	limited, cancel := inst.Limited(ctx, plugTimeout, "the guest's reaction")
 	defer cancel()
 	err = v.guestOp(limited, "attach_disk",
-		func(c *guest.Client) error { return c.AwaitDisk(limited, device.Serial, false) })
+		func(c *guest.Client) error { return c.AwaitDisk(limited, device.Serial, device.Bus(), false) })
 	if err != nil {
-		// The guest may still notice the disk: its slot stays taken.
+		// Its slot is free for another disk, unless the guest keeps it.
+		_ = inst.machine.UnplugDisk(limited, device)
 		return fmt.Errorf("disk `%s`: %w", d.ID(), err)
 	}
 	return nil
@@ -172,7 +173,7 @@ func (v *VM) unplug(ctx context.Context, inst *guestRun, d *disk.Disk) error {
 		return err
 	}
 	return v.guestOp(limited, "detach", func(c *guest.Client) error {
-		return c.AwaitDisk(limited, disk.Serial(d.ID()), true)
+		return c.AwaitDisk(limited, disk.Serial(d.ID()), "", true)
 	})
 }
 

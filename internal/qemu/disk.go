@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -49,6 +50,9 @@ const (
 var errNVMe = errors.New("QEMU cannot save the state of an NVMe disk: use bus `virtio-blk` or `virtio-scsi`")
 
 func (d Disk) place() int { return d.Slot }
+
+// Bus returns how the disk is connected.
+func (d Disk) Bus() string { return cmp.Or(d.Model.Bus, VirtioBlk) }
 
 // saveable returns an error when the machine has a disk whose state cannot be saved: QEMU would end at the attempt.
 func (m *Machine) saveable() error { return Saveable(m.disks.all()) }

@@ -131,6 +131,7 @@ const MaxKernelLog = 16 << 20
 type AwaitDisk struct {
 	Serial string // at most MaxSerial bytes
 	Gone   bool
+	Bus    string // how it is connected: without a driver for that the answer is an error at once; "" is not known
 }
 
 // MaxSerial is what the serial number of a disk holds, in bytes.
@@ -502,6 +503,7 @@ func (r *ClockAdvance) field(d *decoder, key string) bool {
 func (r *AwaitDisk) fields(f *fields) {
 	f.Str("serial", r.Serial)
 	f.OptBool("gone", r.Gone)
+	f.OptStr("bus", r.Bus)
 }
 
 func (r *AwaitDisk) field(d *decoder, key string) bool {
@@ -512,6 +514,8 @@ func (r *AwaitDisk) field(d *decoder, key string) bool {
 		}
 	case "gone":
 		r.Gone = d.Bool()
+	case "bus":
+		r.Bus = d.Str()
 	default:
 		return false
 	}

@@ -60,7 +60,8 @@ var goldenRequests = []struct {
 		Routes: []string{"0.0.0.0/0"}, Gateways: []string{"10.0.0.1"}, Metric: 101}}, Resolver: "y"},
 		`\x83\xa2op\xa7network\xaainterfaces\x91\x86\xa4path\xa11\xa4name\xa4eth0\xa3mac\xc4\x06\x02\x00\x00\x00\x00` +
 			`\x01\xa6routes\x91\xa90.0.0.0/0\xa8gateways\x91\xa810.0.0.1\xa6metric\x65\xa8resolver\xa1y`},
-	{&AwaitDisk{Serial: "d1", Gone: true}, `\x83\xa2op\xaaawait_disk\xa6serial\xa2d1\xa4gone\xc3`},
+	{&AwaitDisk{Serial: "d1", Bus: "nvme", Gone: true},
+		`\x84\xa2op\xaaawait_disk\xa6serial\xa2d1\xa4gone\xc3\xa3bus\xa4nvme`},
 	{&Sleep{NS: 200}, `\x82\xa2op\xa5sleep\xa2ns\xcc\xc8`},
 	{&ProcStart{Run: Run{Shell: "cat"}, NoStdin: true},
 		`\x83\xa2op\xaaproc_start\xa5shell\xa3cat\xa8no_stdin\xc3`},

@@ -138,9 +138,10 @@ func (s *System) dropLinks(disks map[string]string) {
 	}
 }
 
-// AwaitDisk returns when the kernel has, or with gone has no more, the virtio disk
-// with that serial number, with its link in order.
-func (s *System) AwaitDisk(ctx context.Context, serial string, gone bool) error {
+// AwaitDisk returns when the kernel has, or with gone has no more, the disk
+// with that serial number on a bus, with its link in order. It fails at once where the driver
+// for that bus is missing.
+func (s *System) AwaitDisk(ctx context.Context, serial, bus string, gone bool) error {
 	// The kernel's announcements are listened to before the first look, so that
 	// none is missed.
 	events, err := listenDevices()
@@ -166,6 +167,9 @@ func (s *System) AwaitDisk(ctx context.Context, serial string, gone bool) error 
 		}
 		if name := disks[serial]; (name == "") == gone && (gone || s.opens(name)) {
 			return s.LinkDisks()
+		}
+		if err := s.missingDriver(bus); err != nil && !gone {
+			return err
 		}
 		for {
 			n, err := events.Read(buf)

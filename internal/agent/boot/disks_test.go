@@ -84,12 +84,12 @@ func TestLinkDisks(t *testing.T) {
 
 func TestAwaitDisk(t *testing.T) {
 	s, sys, dev := fakeSystem(t)
-	if err := s.AwaitDisk(t.Context(), "one", true); err != nil {
+	if err := s.AwaitDisk(t.Context(), "one", "", true); err != nil {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	waited := make(chan error)
-	go func() { waited <- s.AwaitDisk(ctx, "one", false) }()
+	go func() { waited <- s.AwaitDisk(ctx, "one", "", false) }()
 	cancel()
 	if err := <-waited; !errors.Is(err, context.Canceled) {
 		t.Error(err)
@@ -102,7 +102,35 @@ func TestAwaitDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.AwaitDisk(t.Context(), "one", false); err != nil {
+	if err := s.AwaitDisk(t.Context(), "one", "", false); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestMissingDriver has a kernel without a driver, and one that gets it.
+func TestMissingDriver(t *testing.T) {
+	s, sys, _ := fakeSystem(t)
+	s.proc = s.dev // no release of a kernel, so no modules
+	err := s.AwaitDisk(t.Context(), "one", "virtio-scsi", false)
+	want := "the guest's kernel has no driver for disks on bus `virtio-scsi` (CONFIG_VIRTIO_PCI, CONFIG_SCSI_VIRTIO, " +
+		"CONFIG_BLK_DEV_SD): load it by modules = [\"virtio_pci\", \"virtio_scsi\", \"sd_mod\"] of the profile"
+	if err == nil || err.Error() != want {
+		t.Error(err)
+	}
+	for _, name := range []string{"pci/drivers/virtio-pci", "virtio/drivers/virtio_scsi", "scsi/drivers/sd"} {
+		if err := os.MkdirAll(filepath.Join(sys, "bus", name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.missingDriver("virtio-scsi"); err != nil {
+		t.Error(err)
+	}
+	if err := s.missingDriver("of a later version"); err != nil {
+		t.Error(err)
+	}
+	// Beside the minimal init, nobody loads a module.
+	s.minimal.Store(true)
+	if s.mayLoad("virtio_scsi") {
+		t.Error("the minimal init loads modules")
 	}
 }

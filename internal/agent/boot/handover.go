@@ -76,6 +76,7 @@ func (s *System) Prepare(pid1 PID1, report func(error)) (Init, error) {
 		return "", err
 	}
 	if kind == InitMinimal {
+		s.minimal.Store(true)
 		// It stays where it is now. A userland is another root than the initramfs.
 		_, err = s.follow()
 	}

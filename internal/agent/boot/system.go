@@ -28,6 +28,8 @@ type System struct {
 	// settled is true when PID 1 will not leave the root directory: it has left the
 	// initramfs, or was never there.
 	settled atomic.Bool
+	// minimal is true when PID 1 is the small init that comes with the agent, and was told so by it.
+	minimal atomic.Bool
 
 	commands Commands // of the userland
 }
