@@ -166,7 +166,7 @@ var allowed = map[string]struct {
 		"internal/userland",
 	}, "the disks of a VM over their contents"},
 	"internal/instance": {[]string{
-		"internal/qemu", "internal/guest", "internal/console", "internal/pattern", "internal/stream",
+		"internal/qemu", "internal/qmp", "internal/guest", "internal/console", "internal/pattern", "internal/stream",
 		"internal/snapshot", "internal/inspect", "internal/kernelreport", "internal/printk", "internal/deadline",
 		"internal/ready", "internal/guestos",
 	}, "one boot of a VM: QEMU, its consoles and the link to the agent"},

@@ -90,16 +90,24 @@ func (v *verifier) hostile(ctx context.Context, times int, t *tally) error {
 	return nil
 }
 
-var unchargedText = regexp.MustCompile(`of which ([0-9.hms]+) do not count`)
+var (
+	unchargedText = regexp.MustCompile(`of which ([0-9.hms]+) do not count`)
+	waitedText    = regexp.MustCompile(`(?m)^seconds without a CPU behind the limit: ([0-9.]+)$`)
+)
 
-// uncharged returns what an act was not charged, since this machine left its guest no CPU, as its error says.
+// uncharged returns what an act was not charged, since this machine left its guest no CPU: as its error says, or, where
+// the guest has confirmed the end, as the guest's threads have waited for a CPU since the limit.
 func uncharged(logs []string) time.Duration {
-	m := unchargedText.FindStringSubmatch(strings.Join(logs, "\n"))
-	if m == nil {
-		return 0
+	text := strings.Join(logs, "\n")
+	if m := unchargedText.FindStringSubmatch(text); m != nil {
+		d, _ := time.ParseDuration(m[1]) // else nothing
+		return d
 	}
-	d, _ := time.ParseDuration(m[1]) // else nothing
-	return d
+	if m := waitedText.FindStringSubmatch(text); m != nil {
+		d, _ := time.ParseDuration(m[1] + "s") // else nothing
+		return d
+	}
+	return 0
 }
 
 func hostileRows(t *tally) []row {

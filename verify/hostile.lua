@@ -50,16 +50,43 @@ local function now()
   return tonumber(f:read("a"):match("^%S+"))
 end
 
+-- waits returns how long each thread of a guest's QEMU has waited for a CPU of this machine, in seconds, by thread.
+local function waits(vm)
+  local by = {}
+  local list <close> = io.popen("cd /proc/" .. vm:cid() .. "/task 2>/dev/null && grep -H . */schedstat 2>/dev/null")
+  for line in list:lines() do
+    local thread, ns = line:match("^(%d+)/schedstat:%d+ (%d+)")
+    if thread then by[thread] = tonumber(ns) / 1e9 end
+  end
+  return by
+end
+
 local name, command = table.unpack(acts[only])
 
 test(name, {timeout = "5m", allow_oops = true}, function(t)
   local vm = provium:vm("hostile", "host", {memory = "256M", cpus = 2}):boot()
   local began = now()
-  local fine, err = pcall(vm.run, vm, command, {timeout = 3})
-  local seconds = now() - began
+  local fine, err, seconds
+  local waited = 0
+  parallel{
+    function()
+      fine, err = pcall(vm.run, vm, command, {timeout = 3})
+      seconds = now() - began
+    end,
+    function() -- how long the guest has waited for a CPU since the limit
+      wait_until(function() return seconds or now() - began >= 3 end, {interval = "50ms", timeout = "1m"})
+      if seconds then return end
+      local before = waits(vm)
+      wait_until(function()
+        for thread, s in pairs(waits(vm)) do waited = math.max(waited, s - (before[thread] or 0)) end
+        return seconds
+      end, {interval = "100ms", timeout = "4m"})
+    end,
+  }
   -- Output of up to 64 MiB, and twice that with both, is waited for once it comes.
   local much = fine and #err.stdout + #err.stderr > 4 << 20
   t:log(("seconds of the operation%s: %.2f"):format(much and " with its output" or "", seconds))
+  if waited > 0 then t:log(("seconds without a CPU behind the limit: %.2f"):format(waited)) end
   t:log(fine and err.status or err)
   if only % 2 == 0 then vm:shutdown() end -- else the end of the test does
   local after = provium:vm("after", "host"):boot()

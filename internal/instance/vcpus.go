@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"provium/internal/guest"
+	"provium/internal/qmp"
 )
 
 // Disks are the disks of a guest. QEMU flushes them when the vCPUs stop, which must not make permanent what the
@@ -30,22 +31,44 @@ func (i *Instance) disks() Disks {
 	return i.cfg.Disks
 }
 
-// StopVCPUs stops the vCPUs.
+// StopVCPUs stops the vCPUs. It fails with the reason, which wraps a *GoneError, when the guest ends meanwhile.
 func (i *Instance) StopVCPUs(ctx context.Context) error {
 	i.disks().HoldFlushes()
 	if err := i.machine.Stop(ctx); err != nil {
-		return errors.Join(err, i.disks().ObeyFlushes())
+		return i.whyGone(ctx, errors.Join(err, i.disks().ObeyFlushes()))
 	}
 	i.disks().IgnoreFlushes()
 	return nil
 }
 
-// StartVCPUs starts the vCPUs again.
+// StartVCPUs starts the vCPUs again. It fails as StopVCPUs does.
 func (i *Instance) StartVCPUs(ctx context.Context) error {
 	if err := i.disks().ObeyFlushes(); err != nil {
+		return i.whyGone(ctx, err)
+	}
+	return i.whyGone(ctx, i.machine.Cont(ctx))
+}
+
+// goneReason is a GoneError without the name of the VM.
+type goneReason struct{ *GoneError }
+
+func (e goneReason) Error() string { return e.Reason }
+func (e goneReason) Unwrap() error { return e.GoneError }
+
+// whyGone returns the reason of the guest's end in place of an error that says that QEMU's monitor has closed.
+func (i *Instance) whyGone(ctx context.Context, err error) error {
+	if !errors.Is(err, qmp.ErrClosed) {
 		return err
 	}
-	return i.machine.Cont(ctx)
+	select {
+	case <-i.ctx.Done(): // QEMU has ended, or is about to
+	case <-ctx.Done():
+	}
+	var gone *GoneError
+	if errors.As(context.Cause(i.ctx), &gone) {
+		return goneReason{gone}
+	}
+	return err
 }
 
 // vcpuLimit is how long QEMU may take to stop or start the vCPUs.

@@ -1,10 +1,6 @@
 package e2e
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
-	"os/exec"
 	"regexp"
 	"testing"
 )
@@ -14,23 +10,7 @@ import (
 func TestBacktraceOfASpinningCPU(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, hostProfile)
-	show := exec.Command(p.bin, "image", "show", "--profile", "host")
-	show.Dir, show.Env = p.dir, p.env
-	text, err := show.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	release := regexp.MustCompile(`(?m)^  kernel .*, (\S+)$`).FindSubmatch(text)
-	if release == nil {
-		t.Fatalf("no release of a kernel in %q", text)
-	}
-	module, err := exec.Command("../setups/crash/build", string(release[1])).Output()
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 3 {
-		t.Skip("the headers of the kernel or a compiler are not to be had")
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	p.write("provium.toml", hostProfile+fmt.Sprintf("modules = [%q]\n", bytes.TrimSpace(module)))
+	p.crashModule()
 	p.write("tests/x.test.lua", `
 local vm = provium:vm("a", "host", {cpus = 2, memory = "128M"}):boot()
 test("spins", {timeout = 2}, function() vm:run("echo deaf > /proc/crash") end)

@@ -18,7 +18,7 @@ type feeder struct {
 	turn chan struct{}
 
 	mu     sync.Mutex
-	closed bool // nothing more is accepted
+	closed bool // by its user: nothing more is accepted
 	gone   bool // the process has ended
 	queued int  // writers in line or at work
 }
@@ -39,19 +39,24 @@ func newFeeder(f *os.File, initial []byte) *feeder {
 
 var (
 	errStdinClosed = wire.ErrnoText(uint32(unix.EPIPE), "standard input is closed")
-	errStdinGone   = wire.ErrnoText(uint32(unix.EPIPE), "the process has exited or closed its standard input")
+	// errStdinClosedGone is of a process that has ended since, as most do then.
+	errStdinClosedGone = wire.ErrnoText(uint32(unix.EPIPE), "standard input is closed, and the process has exited")
+	errStdinGone       = wire.ErrnoText(uint32(unix.EPIPE), "the process has exited or closed its standard input")
 )
 
 // write returns when all of p is written, or the process does not read any more.
 func (s *feeder) write(ctx context.Context, p []byte) (int, error) {
 	s.mu.Lock()
 	switch {
-	case s.gone:
+	case s.closed && s.gone:
 		s.mu.Unlock()
-		return 0, errHasExited
+		return 0, errStdinClosedGone
 	case s.closed:
 		s.mu.Unlock()
 		return 0, errStdinClosed
+	case s.gone:
+		s.mu.Unlock()
+		return 0, errHasExited
 	}
 	s.queued++
 	s.mu.Unlock()
@@ -109,6 +114,6 @@ func (s *feeder) close() {
 func (s *feeder) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.gone, s.closed = true, true
+	s.gone = true
 	s.f.Close()
 }

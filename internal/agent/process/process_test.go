@@ -152,6 +152,17 @@ func TestProcess(t *testing.T) {
 			t.Error("a closed process is still known")
 		}
 	})
+	t.Run("input that was closed before the end", func(t *testing.T) {
+		h := start(t, c, "cat")
+		if err := c.CloseProcessStdin(ctx, h); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, c, h, 0)
+		_, err := c.WriteProcess(ctx, h, []byte("x"))
+		if err == nil || !strings.Contains(err.Error(), "standard input is closed") {
+			t.Error(err)
+		}
+	})
 	t.Run("missing program", func(t *testing.T) {
 		_, err := c.StartProcess(ctx, guest.RunRequest{Path: "no-such-program"}, 0)
 		if err == nil || !strings.Contains(err.Error(), "No such file") {
