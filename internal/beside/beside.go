@@ -1,5 +1,5 @@
 // Package beside runs the programs of the host that serve devices of a guest beside its QEMU: virtiofsd for the
-// directories that it shares.
+// directories that it shares, swtpm for its TPM.
 //
 // It starts no QEMU, and knows nothing of what the guest does with the devices. Start with Start and Args.
 package beside
@@ -21,6 +21,8 @@ import (
 
 // Starter starts programs that cannot outlive us.
 type Starter interface {
+	// Start starts a program that can do little beyond its files and sockets.
+	Start(cmd *exec.Cmd) error
 	// Serve starts a program that serves files of the host.
 	Serve(cmd *exec.Cmd) (proc.Process, error)
 }
@@ -36,9 +38,15 @@ type Programs struct {
 	ended  bool   // one has ended by itself
 }
 
+// process is a process that was started.
+type process interface {
+	Kill()
+	Wait() error
+}
+
 // program is one of them.
 type program struct {
-	process proc.Process
+	process process
 	what    string // in errors
 	socket  string
 	said    *tail.Buffer
@@ -49,6 +57,11 @@ type program struct {
 // Close; also where there is an error.
 func Start(s Starter, dir string, shape *machine.Shape) (*Programs, error) {
 	p := &Programs{}
+	if shape.HasTPM() {
+		if err := p.tpm(s, dir); err != nil {
+			return p, fmt.Errorf("tpm: %w", err)
+		}
+	}
 	if len(shape.Shares) == 0 {
 		return p, nil
 	}
@@ -120,11 +133,28 @@ func (p *Programs) Close() error {
 
 // Args returns the words of QEMU's command line for the devices. rootBus is the machine's root bus, "" for none.
 func Args(dir, rootBus string, shape *machine.Shape) []string {
-	return shareArgs(dir, rootBus, shape.Shares)
+	args := shareArgs(dir, rootBus, shape.Shares)
+	if shape.HasTPM() {
+		args = append(args, tpmArgs(dir)...)
+	}
+	return args
+}
+
+// Parts describes what of the devices a saved state depends on.
+func Parts(shape *machine.Shape) []string {
+	if shape.HasTPM() {
+		return []string{"-device " + tpmDevice}
+	}
+	return nil
 }
 
 // Check returns an error for a shape whose devices cannot be served on this host.
 func Check(shape *machine.Shape) error {
+	if shape.HasTPM() {
+		if _, err := exec.LookPath(TPMProgram); err != nil {
+			return ErrNoSwtpm
+		}
+	}
 	if len(shape.Shares) == 0 {
 		return nil
 	}

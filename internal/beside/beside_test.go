@@ -85,6 +85,58 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
+func TestTPM(t *testing.T) {
+	starter := proc.NewStarter()
+	defer starter.Close()
+	on := true
+	shape, dir := &machine.Shape{TPM: &on}, t.TempDir()
+	t.Setenv("PATH", t.TempDir())
+	for what, err := range map[string]error{"check": Check(shape), "start": func() error {
+		p, err := Start(starter, dir, shape)
+		return errors.Join(err, p.Close())
+	}()} {
+		if !errors.Is(err, ErrNoSwtpm) {
+			t.Errorf("%s without the program: %v", what, err)
+		}
+	}
+	path := script(t, "exec sleep 1000")
+	t.Setenv("PATH", filepath.Dir(path))
+	if err := os.Rename(path, filepath.Join(filepath.Dir(path), TPMProgram)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(shape); err != nil {
+		t.Error(err)
+	}
+	// What another boot has left is gone.
+	old := filepath.Join(dir, tpmState, "old")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(old), 0o700), os.WriteFile(old, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		p, err := Start(starter, dir, shape)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(old); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the TPM has a past: %v", err)
+		}
+		if _, err := net.Dial("unix", filepath.Join(dir, tpmSocket)); err != nil {
+			t.Error(err)
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	want := []string{"-chardev", "socket,id=tpm,path=/d/tpm", "-tpmdev", "emulator,id=tpm0,chardev=tpm",
+		"-device", "tpm-crb,tpmdev=tpm0"}
+	if got := Args("/d", "pcie.0", shape); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	if parts := Parts(shape); len(parts) != 1 || Parts(&machine.Shape{}) != nil {
+		t.Errorf("%q", parts)
+	}
+}
+
 func TestWithoutPrograms(t *testing.T) {
 	p, err := Start(nil, "", &machine.Shape{})
 	if err != nil || p.Close() != nil || Args("", "pcie.0", &machine.Shape{}) != nil || Check(&machine.Shape{}) != nil {

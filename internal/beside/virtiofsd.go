@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,13 +44,7 @@ func (p *Programs) share(s Starter, path, socket string, share machine.Share) er
 	if err := checkDirectory(share.Host); err != nil {
 		return err
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
-	if err != nil {
-		return err
-	}
-	l.SetUnlinkOnClose(false)
-	listener, err := l.File()
-	l.Close()
+	listener, err := listen(socket)
 	if err != nil {
 		return err
 	}

@@ -143,6 +143,7 @@ func (p *Profile) keys(at base, cmdline *string, disks *[]any) []key {
 		{"qemu_args", argsInto(&p.Shape.Args)},
 		{"firmware", choiceInto(&p.Shape.Firmware, machine.Firmwares()...)},
 		{"display", choiceOfBoolInto(&p.Shape.Display)},
+		{"tpm", choiceOfBoolInto(&p.Shape.TPM)},
 		{"deterministic", choiceOfBoolInto(&p.Shape.Deterministic)},
 		{"boot_from", choiceInto(&p.Shape.BootFrom, machine.Sources()...)},
 	}

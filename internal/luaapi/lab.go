@@ -22,6 +22,7 @@ func bootOptions() detail {
 		opt("boot_from", "string", "that of the profile",
 			`"kernel": the profile's; "disk": what the firmware finds on the first disk`),
 		opt("display", "boolean", "that of the profile", "a VGA adapter, for vm:screen()"),
+		opt("tpm", "boolean", "that of the profile", "a TPM 2.0"),
 		opt("qemu_args", "string[]", "", "further arguments for QEMU, after those of the profile; not cached"),
 		opt("deterministic", "boolean", "that of the profile, or --deterministic",
 			"the guest does the same in each run with the same seed"),

@@ -39,6 +39,7 @@ type Shape struct {
 	Firmware string   `json:"firmware,omitempty"`  // "bios" (or ""), "uefi"
 	BootFrom string   `json:"boot_from,omitempty"` // "kernel" (or ""), of the profile; "disk": what the firmware finds
 	Display  *bool    `json:"display,omitempty"`   // a VGA adapter; nil is false
+	TPM      *bool    `json:"tpm,omitempty"`       // a TPM 2.0; nil is false
 	CPU      Topology `json:"cpu,omitzero"`
 	// Deterministic says that the guest does the same in each run with the same seed; nil is false.
 	Deterministic *bool `json:"deterministic,omitempty"`
@@ -73,6 +74,9 @@ func (s *Shape) CountsInstructions() bool { return s.IsDeterministic() || s.Reco
 // HasDisplay reports whether the machine has a screen.
 func (s *Shape) HasDisplay() bool { return s.Display != nil && *s.Display }
 
+// HasTPM reports whether the machine has a TPM.
+func (s *Shape) HasTPM() bool { return s.TPM != nil && *s.TPM }
+
 // Merge returns s, replaced by what over sets. Arguments are joined.
 func (s Shape) Merge(over Shape) Shape {
 	if over.Firmware != "" {
@@ -83,6 +87,9 @@ func (s Shape) Merge(over Shape) Shape {
 	}
 	if over.Display != nil {
 		s.Display = over.Display
+	}
+	if over.TPM != nil {
+		s.TPM = over.TPM
 	}
 	if over.CPU != (Topology{}) {
 		s.CPU = over.CPU
@@ -101,8 +108,14 @@ func (s *Shape) Check(machineType string, cpus int) error {
 	if s.IsUEFI() && !strings.Contains(machineType, "q35") {
 		return fmt.Errorf("firmware: `uefi` needs machine `q35`, not `%s`", machineType)
 	}
-	if s.HasDisplay() && !strings.HasPrefix(machineType, "pc") && !strings.Contains(machineType, "q35") {
-		return fmt.Errorf("display: machine `%s` cannot have one (`q35` and `pc` can)", machineType)
+	isPC := strings.HasPrefix(machineType, "pc") || strings.Contains(machineType, "q35")
+	for _, part := range []struct {
+		name string
+		has  bool
+	}{{"display", s.HasDisplay()}, {"tpm", s.HasTPM()}} {
+		if part.has && !isPC {
+			return fmt.Errorf("%s: machine `%s` cannot have one (`q35` and `pc` can)", part.name, machineType)
+		}
 	}
 	if err := s.CPU.Check(cpus); err != nil {
 		return err

@@ -21,6 +21,10 @@ func TestMerge(t *testing.T) {
 	if got := shown.Merge(Shape{}); !got.HasDisplay() {
 		t.Error("the display is lost")
 	}
+	if got := (Shape{TPM: &off}).Merge(Shape{TPM: shown.Display}); !got.HasTPM() || (&Shape{TPM: &off}).HasTPM() ||
+		shown.HasTPM() {
+		t.Error("a TPM")
+	}
 	if got := shown.Merge(Shape{Display: &off}); got.HasDisplay() || !shown.HasDisplay() {
 		t.Error("the display stays")
 	}
@@ -43,6 +47,8 @@ func TestCheck(t *testing.T) {
 		{Shape{Display: &on}, "pc-q35-7.2", ""},
 		{Shape{Display: &on}, "microvm", "display: machine `microvm` cannot have one (`q35` and `pc` can)"},
 		{Shape{Display: &on}, "virt", "display: machine `virt` cannot have one"},
+		{Shape{TPM: &on}, "pc", ""},
+		{Shape{TPM: &on}, "virt", "tpm: machine `virt` cannot have one"},
 		{Shape{CPU: Topology{2, 1, 2}}, "q35", ""},
 		{Shape{CPU: Topology{Sockets: 3}}, "q35",
 			"cpu_topology: 3 sockets × 1 cores × 1 threads are 3 CPUs, the machine has 4"},

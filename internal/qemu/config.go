@@ -461,6 +461,7 @@ func (c *Config) shapeParts() (parts []string) {
 	if c.Shape.Record {
 		parts = append(parts, strings.Join(recording.Args(recording.Log{}), " "))
 	}
+	parts = append(parts, beside.Parts(&c.Shape)...)
 	if len(c.Shape.Args) > 0 {
 		parts = append(parts, "qemu_args "+strings.Join(c.Shape.Args, " "))
 	}

@@ -37,7 +37,7 @@ var ErrNoTemplate = errors.New("qemu template: the machine has what no copy can 
 // are emulated, without what copies would share.
 func (c *Config) MayHaveTemplate() bool {
 	return c.Accel != "kvm" && !c.Vsock && c.RNGSeed == nil && !c.Shape.IsUEFI() && !c.Shape.CountsInstructions() &&
-		!c.Shape.HasDisplay() && len(c.Shape.Args) == 0
+		!c.Shape.HasDisplay() && !c.Shape.HasTPM() && len(c.Shape.Args) == 0
 }
 
 // Template makes a template of the machine as it is now. The guest must be stopped, and may go on

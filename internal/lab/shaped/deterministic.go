@@ -24,7 +24,7 @@ import (
 func Of(profile, opts machine.Shape, isLocal bool) machine.Shape {
 	s := profile.Merge(opts)
 	if isLocal {
-		s.Deterministic, s.Shares = nil, nil
+		s.Deterministic, s.Shares, s.TPM = nil, nil, nil
 	}
 	return s
 }
@@ -68,6 +68,10 @@ func CheckWait(s machine.Shape, isOptional bool, wait ready.Condition) error {
 	if len(s.Shares) > 0 && s.CountsInstructions() {
 		return errors.New("rw: the host decides when a file is there, so a deterministic or recorded guest has no " +
 			"shared directories")
+	}
+	if s.HasTPM() && s.CountsInstructions() {
+		return errors.New("tpm: a program of the host answers for it when it is done, so a deterministic or recorded " +
+			"guest has none")
 	}
 	if err := beside.Check(&s); err != nil {
 		return err

@@ -63,7 +63,7 @@ func Alters(command string) bool {
 // ownNames are the beginnings of the names of Provium's own devices and backends, each
 // followed by a digit or nothing.
 var ownNames = []string{"disk", "nic", "net", "vser", "agentport", "agent", "ram", "rng", "plug", "nics", "qmp",
-	"ttyS", "hvc", "pflash", "scsi", "display"}
+	"ttyS", "hvc", "pflash", "scsi", "display", "share", "tpm"}
 
 // IsOwn reports whether a name is one of Provium's own devices or backends.
 func IsOwn(name string) bool {

@@ -26,13 +26,6 @@ func ReadShape(o value.Options, b *topology.BootOpts) error {
 			b.Shape.Args = append(b.Shape.Args, arg)
 		}
 	}
-	if o.Has("deterministic") {
-		on, err := o.Bool("deterministic", false)
-		if err != nil {
-			return err
-		}
-		b.Shape.Deterministic = &on
-	}
 	for key, word := range map[string]struct {
 		to    *string
 		valid []string
@@ -45,12 +38,16 @@ func ReadShape(o value.Options, b *topology.BootOpts) error {
 			return err
 		}
 	}
-	if o.Has("display") {
-		display, err := o.Bool("display", false)
+	for key, to := range map[string]**bool{"deterministic": &b.Shape.Deterministic, "display": &b.Shape.Display,
+		"tpm": &b.Shape.TPM} {
+		if !o.Has(key) {
+			continue
+		}
+		on, err := o.Bool(key, false)
 		if err != nil {
 			return err
 		}
-		b.Shape.Display = &display
+		*to = &on
 	}
 	return readTopology(o, b)
 }

@@ -197,6 +197,21 @@ func SharedDirectories(h Host) Result {
 	return r
 }
 
+// TPM looks for the program that is a TPM.
+func TPM(h Host) Result {
+	r := Result{Name: "TPM", Effect: "guests can have a TPM (`tpm = true`)"}
+	path, err := h.Programs.Look(beside.TPMProgram)
+	if err != nil {
+		r.Status = Note
+		r.Found = beside.TPMProgram + " is not on PATH"
+		r.Effect = "guests cannot have `tpm = true`"
+		r.Remedy = "install the package `swtpm`"
+		return r
+	}
+	r.Found = path
+	return r
+}
+
 // BootstrapTool looks for the program that makes releases of Debian.
 func BootstrapTool(h Host) Result {
 	r := Result{Name: "Debian", Effect: "guests can have a release of Debian (userland = \"debian:trixie\")"}

@@ -106,7 +106,7 @@ func Preflight(h Host) []Result {
 func All(ctx context.Context, h Host) []Result {
 	results := append([]Result{QEMU(ctx, h)}, profileQEMUs(ctx, h)...)
 	return append(results,
-		Sandbox(ctx, h), ImageTool(h), BootstrapTool(h), UEFI(h), SharedDirectories(h),
+		Sandbox(ctx, h), ImageTool(h), BootstrapTool(h), UEFI(h), SharedDirectories(h), TPM(h),
 		Accelerator(h), Kernel(ctx, h), CacheDir(h), TempDir(h), Pool(h),
 		Privileges(h), Vsock(h), Pressure(h), KSM(h), Project(h))
 }
