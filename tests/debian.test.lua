@@ -23,3 +23,28 @@ test.each({{profile = "debian"}, {profile = "debian-oci"}}, "a whole Debian boot
     t:assert_eq(vm:run("ip link").exit_code, 127)
     vm:run("systemctl daemon-reexec && systemd-run --wait --quiet true"):assert_ok()
   end)
+
+test("the agent outlives a soft-reboot, also into another root", {slow = true}, function(t)
+  local vm = provium:vm("debian", "debian-next", {memory = "1G"}):boot{agent_timeout = 300}
+  local agent, worker = vm:run("echo $PPID").stdout, vm:spawn_worker()
+  local ended = vm:run_async("exec sleep 1000")
+  -- soft_reboot returns when everything was started again for the nth time.
+  local function soft_reboot(nth)
+    vm:run("systemctl soft-reboot")
+    wait_until(function() return vm:run("systemctl show -P SoftRebootsCount").stdout == nth .. "\n" end, {timeout = "120s"})
+    vm:wait_boot()
+    t:assert_eq(vm:run("echo $PPID").stdout, agent)
+    t:assert_eq(worker:run("cat /proc/1/comm").stdout, "systemd\n")
+  end
+  soft_reboot(1)
+  -- What tests have started is ended as all else is, by systemd.
+  t:assert_eq(ended:wait("10s").signal, 15)
+  vm:run("mkdir -p /run/up/files /run/up/work /run/nextroot && mount -t overlay -o lowerdir=/,upperdir=/run/up/files," ..
+    "workdir=/run/up/work next /run/nextroot && echo next >/run/nextroot/etc/which"):assert_ok()
+  soft_reboot(2)
+  t:assert_eq(vm:read_file("/etc/which"), "next\n")
+  t:assert_eq(worker:run("cat /etc/which").stdout, "next\n")
+  t:assert_eq(vm:run("findmnt -no FSTYPE,SOURCE /").stdout, "overlay next\n")
+  local copy = vm:fork()
+  t:assert_eq(copy:run("systemctl is-system-running").stdout, "running\n")
+end)
