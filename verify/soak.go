@@ -25,8 +25,9 @@ var soakText string
 
 const (
 	soakTime  = 10 * time.Minute // unless the command line has a limit or a number of runs
-	soakFiles = 2                // of a run, at the same time
-	soakActs  = 20               // of a file, unless the command line says
+	soakFiles = 4                // of a run
+	soakJobs  = "2"              // of them at the same time, so that processes run several
+	soakActs  = 10               // of a file, unless the command line says
 	soakRow   = 60               // guests one after the other in an act, where a number of guests is asked for
 
 	// chaosEvery is how many runs come to one whose processes are killed and stopped.
@@ -103,7 +104,7 @@ func (p *project) drawActs(random *rand.Rand, acts, row int) error {
 // soakRun runs the files once. It has chaos in its processes if that is asked for.
 func (v *verifier) soakRun(ctx context.Context, p *project, chaos bool, t *tally) (outcome, error) {
 	var out bytes.Buffer
-	cmd := p.command(&out, "--timeout", fmt.Sprint(int(soakLimit.Seconds())))
+	cmd := p.command(&out, "--jobs", soakJobs, "--timeout", fmt.Sprint(int(soakLimit.Seconds())))
 	cmd.WaitDelay = endLimit
 	if err := cmd.Start(); err != nil {
 		return outcome{}, err

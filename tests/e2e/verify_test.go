@@ -22,7 +22,7 @@ func TestVerify(t *testing.T) {
 	}
 	cmd := exec.Command("go", "run", "-trimpath", "-tags", "verify", "./verify",
 		fmt.Sprint("kills=", fulltest.Of(2, 3)),
-		fmt.Sprint("soak=", fulltest.Of(1, 3)), fmt.Sprint("acts=", fulltest.Of(4, 20)))
+		fmt.Sprint("soak=", fulltest.Of(1, 3)), fmt.Sprint("acts=", fulltest.Of(2, 10)))
 	cmd.Dir, cmd.Env = "../..", append(os.Environ(), "PROVIUM_BIN="+bin)
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
