@@ -52,6 +52,21 @@ test("a guest with shared directories is not saved, and says why", function(t)
     "rw: .* deterministic or recorded guest has no shared directories")
 end)
 
+test("a guest ends with the program that serves its directories, and says so", function(t)
+  local vm = provium:vm("v", "shared"):boot()
+  local p <close> = assert(io.popen([[for f in /proc/[0-9]*/stat; do
+    read -r pid name state parent rest <$f && [ "$parent $name" = "$PPID (virtiofsd)" ] && echo $pid
+  done 2>/dev/null]])) -- children of this runner
+  for pid in p:lines() do os.execute("kill -9 " .. pid) end
+  wait_until(function() return vm:state() == "dead" end)
+  t:assert_error_matches(function() vm:run("true") end,
+    "virtiofsd of `/.*/dist/profiles/shared/[a-z]*` ended: signal: killed")
+  vm:shutdown()
+  vm:boot()
+  vm:write_file("/srv/files/again", "x")
+  t:assert_eq(content("files/again"), "x")
+end)
+
 test("what cannot be shared is an error before anything boots", function(t)
   t:assert_error_matches(function() provium:vm("m", "shared-missing"):boot() end,
     "rw: `/.*/dist/no%-such%-directory`: no such file or directory")

@@ -9,7 +9,7 @@ import (
 // ShowPath returns err with the absolute path that was tried, when err names a relative path
 // of the project or a file beside it. It returns other errors unchanged.
 func (x *Env) ShowPath(err error, path string) error {
-	if err == nil || filepath.IsAbs(path) {
+	if err == nil || path == "" || filepath.IsAbs(path) {
 		return err
 	}
 	tried, text := x.InProject(path), err.Error()

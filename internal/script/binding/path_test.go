@@ -19,6 +19,7 @@ func TestShowPath(t *testing.T) {
 		{"open /x.snap: no such file", "/x.snap", "open /x.snap: no such file"},
 		{"open d/.temp: no such file", "d/x.snap", "open d/.temp: no such file (tried `/p/d/x.snap`)"},
 		{"vm is not booted", "x.snap", "vm is not booted"},
+		{"vm is not booted", "", "vm is not booted"},
 	} {
 		err := errors.New(c.err)
 		got := x.ShowPath(err, c.path)
