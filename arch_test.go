@@ -188,7 +188,7 @@ var allowed = map[string]struct {
 	"internal/qemu": {[]string{"internal/recording",
 		"internal/arch", "internal/qmp", "internal/machine", "internal/proc", "internal/guestmem", "internal/hostload",
 		"internal/pagemap", "internal/qemu/consolepipe",
-		"internal/syncpoint", "internal/beside", "internal/tail"},
+		"internal/syncpoint", "internal/beside", "internal/tail", "internal/nbd"},
 		"one QEMU process"},
 	"internal/syncpoint":   {nil, "when a guest goes on, over sockets"},
 	"internal/determinism": {[]string{"internal/syncpoint"}, "what guests did in two runs"},

@@ -14,6 +14,7 @@ FORKSERVER_SRC := internal/forkserver/program/forkserver.c internal/forkserver/p
 # One for each version of QEMU's plugin interface.
 SYNCPOINT     := internal/syncpoint/payload/syncpoint-1.so internal/syncpoint/payload/syncpoint-4.so
 SYNCPOINT_SRC := internal/syncpoint/program/syncpoint.c
+SYNCPOINT_HDR := internal/syncpoint/program/disks.h
 
 HOST_CC     ?= gcc
 HOST_CFLAGS ?= -O2 -Wall -Wextra
@@ -43,7 +44,7 @@ payload: $(PAYLOAD)/provium-agent $(FOREIGN_AGENTS) $(PAYLOAD)/busybox $(PAYLOAD
 $(FORKSERVER): $(FORKSERVER_SRC) $(dir $(firstword $(FORKSERVER_SRC)))forkserver.h payload.mk | setup
 	$(HOST_CC) $(HOST_CFLAGS) -shared -fPIC -s -o $@ $(FORKSERVER_SRC)
 
-internal/syncpoint/payload/syncpoint-%.so: $(SYNCPOINT_SRC) payload.mk | setup
+internal/syncpoint/payload/syncpoint-%.so: $(SYNCPOINT_SRC) $(SYNCPOINT_HDR) payload.mk | setup
 	$(HOST_CC) $(HOST_CFLAGS) -DAPI=$* -fvisibility=hidden -shared -fPIC -s -o $@ $<
 
 $(AGENT_PARTS)/agent: $(AGENT_GO_SRC) go.mod go.sum | setup

@@ -5,11 +5,17 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"provium/internal/guest"
 	"provium/internal/lab"
 	"provium/internal/machine"
+	"provium/internal/recording"
 	"provium/internal/topology"
 )
 
@@ -85,4 +91,102 @@ func timed(to *sample, do func() error) error {
 func runText(ctx context.Context, vm *lab.VM, text string) error {
 	_, err := vm.Run(ctx, guest.RunRequest{Shell: text})
 	return err
+}
+
+const (
+	recordedRounds = 5
+	// recordedWork is what a busy guest does: it counts, starts processes, and draws and hashes random bytes.
+	recordedWork = "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; " +
+		"for i in $(seq 50); do head -c 20000 /dev/urandom | md5sum >/dev/null; done; cut -d ' ' -f 1 /proc/uptime"
+	recordedOps = 100
+)
+
+// recorded compares guests that are recorded with others, both emulated and from the boot cache.
+func (b *bench) recorded(ctx context.Context) error {
+	var times [2]sample
+	kept, span := 0.0, 0.0 // bytes of logs as they are kept, seconds of the guests' time
+	for range recordedRounds {
+		for i, is := range []bool{false, true} {
+			h, err := b.host()
+			if err != nil {
+				return err
+			}
+			h.BootCache = filepath.Join(b.dir, "recorded")
+			h.Profiles["host"].Accel = "tcg"
+			opts := &topology.BootOpts{Memory: guestMemory, Shape: machine.Shape{Record: is}}
+			err = b.withVM(ctx, h, opts, func(vm *lab.VM) error {
+				if len(times[i]) == 0 { // fills the cache
+					if err := vm.Boot(ctx, nil); err != nil {
+						return err
+					}
+					if err := vm.Shutdown(ctx); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err == nil {
+				err = b.withVM(ctx, h, opts, func(vm *lab.VM) error {
+					return b.recordedRun(ctx, vm, &times[i], &kept, &span)
+				})
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	b.table.atMost("recorded guest, busy, from the boot cache / not recorded", times[1], 2.5, times[0])
+	rate := kept / span / 1000
+	b.table.judge("… its log, as it is kept", fmt.Sprintf("%.1f KB per second of its time", rate), "<= 50 KB",
+		rate <= 50)
+	return nil
+}
+
+// recordedRun measures a guest, and if it is recorded, its log.
+func (b *bench) recordedRun(ctx context.Context, vm *lab.VM, times *sample, kept, span *float64) error {
+	var up [2]float64
+	uptime := func(shell string) (float64, error) {
+		r, err := vm.Run(ctx, guest.RunRequest{Shell: shell})
+		if err != nil {
+			return 0, err
+		}
+		return strconv.ParseFloat(strings.TrimSpace(string(r.Stdout)), 64)
+	}
+	begun := time.Now()
+	err := vm.Boot(ctx, nil)
+	if err == nil {
+		up[0], err = uptime("cut -d ' ' -f 1 /proc/uptime")
+	}
+	for n := 0; n < recordedOps && err == nil; n++ {
+		err = runText(ctx, vm, "true")
+	}
+	if err == nil {
+		up[1], err = uptime(recordedWork)
+	}
+	if err != nil {
+		return err
+	}
+	*times = append(*times, time.Since(begun))
+	if err := vm.Shutdown(ctx); err != nil {
+		return err
+	}
+	tape, err := vm.Inspect().Tape()
+	if err != nil || tape == nil {
+		return err
+	}
+	<-tape.Done
+	return tape.Save("", false, func(name, _ string, write func(io.Writer) error) {
+		var n counter
+		if strings.HasSuffix(name, recording.LogFile) && write(&n) == nil {
+			*kept, *span = *kept+float64(n), *span+up[1]-up[0]
+		}
+	})
+}
+
+// counter counts what is written.
+type counter int
+
+func (c *counter) Write(b []byte) (int, error) {
+	*c += counter(len(b))
+	return len(b), nil
 }

@@ -44,6 +44,7 @@ var measurements = [...]measurement{
 	{"userland", (*bench).userland},
 	{"image", (*bench).userlandImage},
 	{"deterministic", (*bench).deterministic},
+	{"recorded", (*bench).recorded},
 	{"caches", (*bench).sharedCache},
 	{"run", (*bench).wholeRun},
 	{"later", (*bench).laterFiles},

@@ -56,6 +56,40 @@ test("a restored guest goes on where it stood", function(t)
   t:assert(random[1] ~= random[2], "two restores have the same random bytes")
 end)
 
+test("a disk is done in no time, in the order of its requests", function(t)
+  local vm = provium:vm("disks", "host", {deterministic = true, memory = "256M",
+    disks = {{id = "data", scratch = "16M"}, {id = "more", scratch = "4M", logical_block_size = 4096}}}):boot()
+  local disk = vm:disk("data")
+  vm:run("(while :; do dd if=/dev/urandom of=/dev/vdb bs=4k count=3 conv=fsync; sleep 0.02; done) >/dev/null 2>&1 &")
+  vm:run("head -c 4194304 /dev/urandom >/tmp/a; dd if=/tmp/a of=/dev/vda bs=64k conv=fsync"):assert_ok()
+  t:assert_eq(disk:read_sectors(0, 8192), vm:read_file("/tmp/a"))
+  local s = vm:snapshot()
+  -- The host's time is none of the guest's, and a fault comes at the same request each time.
+  local look = function()
+    disk:inject({op = "read", delay = 0.02})
+    disk:inject({op = "write", errno = "EIO", probability = 0.3})
+    local out = vm:run([[
+      echo 3 >/proc/sys/vm/drop_caches
+      md5sum /dev/vda; sync; sync
+      for i in $(seq 20); do dd if=/tmp/a of=/dev/vda bs=4k count=1 seek=$i conv=fsync || echo lost $i; done 2>&1
+      cat /proc/uptime
+    ]]).stdout
+    disk:clear_rules()
+    return out
+  end
+  t:assert_contains(look(), "lost")
+  vm:shutdown()
+  vm:restore(s)
+  disk = vm:disk("data")
+  t:assert_contains(look(), "lost")
+  for what, act in pairs({
+    ["detaching a disk"] = function() disk:detach() end,
+    ["resizing a disk"] = function() disk:resize("32M") end,
+  }) do
+    refuses(t, act, "deterministic, and " .. what .. " is not possible")
+  end
+end)
+
 test("another seed is another run", {slow = true}, function(t)
   local a, b = look(provium:vm("third", "host", {deterministic = true})),
     look(provium:vm("fourth", "host", {deterministic = true}))
@@ -67,7 +101,7 @@ test("machines that cannot be deterministic are refused", function(t)
     ["set cpus = 1"] = {cpus = 2},
     ["rng_seed"] = {rng_seed = 1},
     ["leave qemu_args out"] = {qemu_args = {"-device", "pci-testdev"}},
-    ["files in the guest's memory"] = {disks = {{scratch = "1M"}}},
+    ['set bus = "virtio-blk"'] = {disks = {{scratch = "1M", bus = "virtio-scsi"}}},
     ["by its agent"] = {wait = "none"},
   }) do
     opts.deterministic = true

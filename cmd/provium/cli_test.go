@@ -557,6 +557,23 @@ func TestReplay(t *testing.T) {
 			t.Errorf("%q is missing in %s", want, stderr)
 		}
 	}
+	// Guests that were recorded are recorded again, unless a flag is against it.
+	again := record
+	again.Test, again.Recorded, again.Cold, again.Local = "recorded", true, false, false
+	if f, err = place.Create(again); err != nil {
+		t.Fatal(err)
+	}
+	p.started = nil
+	_, _, stderr = p.run("replay", f.Dir)
+	if len(p.started) != 1 || !p.started[0].Kept.Recorded || !p.started[0].Config.Profiles["host"].Shape.Record ||
+		!strings.Contains(stderr, "`provium debug "+f.Dir+"` runs those again") {
+		t.Errorf("%s, %+v", stderr, p.started)
+	}
+	p.run("replay", f.Dir, "--cold")
+	if len(p.started) != 2 || p.started[1].Kept.Recorded {
+		t.Errorf("%+v", p.started)
+	}
+	p.started = p.started[:1]
 	// The folder of another machine is of the project at hand.
 	record.Config, record.Test, record.Kernel = "/nowhere/provium.toml", "", ""
 	record.FairTimeout = true

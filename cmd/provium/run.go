@@ -315,7 +315,7 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 // artifacts returns where the evidence of failures goes.
 func (p *program) artifacts(f *runFlags, cfg *config.Config) evidence.Options {
 	o := evidence.Options{Dir: cfg.Artifacts, Kernel: p.absolute(f.kernel), QEMU: p.programPath(f.qemu),
-		Deterministic: f.deterministic, Disturb: f.disturb, Picked: strings.Join(f.picked, ","),
+		Deterministic: f.deterministic, Disturb: f.disturb, Recorded: f.record, Picked: strings.Join(f.picked, ","),
 		Dump: f.dump || cfg.Dump}
 	if dir := cmp.Or(f.artifacts, p.getenv("PROVIUM_ARTIFACTS")); dir != "" {
 		o.Dir = dir
@@ -340,7 +340,8 @@ const replayHelp = `Run one failed test again, as it was run.
 
 DIR is the folder of a failure, which the line "artifacts: DIR" below it names. The test
 runs with the same seeds and flags; what has changed since then is said first. Flags of a
-run come in addition, such as --repeat and --pause-on-failure.`
+run come in addition, such as --repeat and --pause-on-failure. Guests of a run with
+--record are recorded anew: "provium debug DIR" runs those in DIR again.`
 
 func (p *program) replayCommand() *cobra.Command {
 	f := &runFlags{}
@@ -358,6 +359,7 @@ func (p *program) replayCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			debug.Mention(p.stderr, r.Recorded, args[0])
 			return p.replay(cmd, f, r)
 		},
 	}
@@ -467,7 +469,7 @@ func (p *program) replay(cmd *cobra.Command, f *runFlags, r artifacts.Record) er
 		set["timeout"] = fmt.Sprintf("%dms", r.Timeout.Milliseconds())
 	}
 	for name, on := range map[string]bool{"cold": r.Cold, "include-slow": r.IncludeSlow,
-		"deterministic": r.Deterministic, "disturb": r.Disturb} {
+		"deterministic": r.Deterministic, "disturb": r.Disturb, "record": r.Recorded && !f.pause && !f.cold} {
 		if on {
 			set[name] = "true"
 		}

@@ -39,7 +39,8 @@ type Record struct {
 	Cold        bool   `json:"cold"`
 	// Deterministic is --deterministic.
 	Deterministic bool          `json:"deterministic,omitempty"`
-	Disturb       bool          `json:"disturb,omitempty"` // --disturb
+	Disturb       bool          `json:"disturb,omitempty"`  // --disturb
+	Recorded      bool          `json:"recorded,omitempty"` // --record
 	IncludeSlow   bool          `json:"include_slow"`
 	Timeout       time.Duration `json:"timeout_ns"`             // of the file; 0: none
 	FairTimeout   bool          `json:"fair_timeout,omitempty"` // nobody has asked for it

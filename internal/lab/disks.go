@@ -188,12 +188,15 @@ func (v *VM) ResizeDisk(ctx context.Context, d *disk.Disk, size int64) error {
 	if err := d.Plugged().CheckResize(); err != nil {
 		return err
 	}
-	if grown, err := d.Grow(size); err != nil || !grown {
-		return err
-	}
 	v.mu.Lock()
 	inst := v.inst
 	v.mu.Unlock()
+	if err := inst.may("resize"); err != nil {
+		return err
+	}
+	if grown, err := d.Grow(size); err != nil || !grown {
+		return err
+	}
 	device := d.Plugged()
 	if inst == nil || device.Slot == 0 {
 		return nil // the next machine asks for the size

@@ -6,19 +6,32 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"time"
 )
 
 // terms are what client and server agreed on.
 type terms struct {
+	inOrder    bool // see InOrder
+	atRandom   bool // see AtRandom
 	structured bool // replies to reads are structured
 	status     bool // base:allocation was selected
 }
+
+// Names of the export that say how it is served.
+const (
+	// InOrder has requests be answered in their order, also where some are delayed: the others wait.
+	InOrder = "in-order"
+	// AtRandom is InOrder with delays of up to maxAtRandom, to show that they make no difference to a client.
+	AtRandom = "at-random"
+)
+
+const maxAtRandom = 3 * time.Millisecond
 
 // errAborted is returned when the client ends the handshake, which it may do.
 var errAborted = errors.New("nbd client aborted the handshake")
 
 // handshake negotiates with a client up to the transmission phase. There is one
-// export, and every name means it.
+// export, and every name means it; some say how it is served, see InOrder.
 func (s *session) handshake() error {
 	be := binary.BigEndian
 	hello := be.AppendUint64(nil, magicServer)
@@ -101,10 +114,12 @@ func (s *session) negotiate(o option) (begin bool, err error) {
 			err = s.reply(o.kind, repMeta, append(be.AppendUint32(nil, contextID), contextName...))
 		}
 	case optInfo, optGo:
-		_, infos, bad := decodeGo(o.data)
+		name, infos, bad := decodeGo(o.data)
 		if bad != nil {
 			return refuse(bad)
 		}
+		s.terms.atRandom = name == AtRandom
+		s.terms.inOrder = name == InOrder || s.terms.atRandom
 		p := be.AppendUint16(nil, infoExport)
 		p = be.AppendUint64(p, uint64(s.disk.Size()))
 		err = s.reply(o.kind, repInfo, be.AppendUint16(p, s.transmissionFlags()))

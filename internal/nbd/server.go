@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // session is the connection of one client.
@@ -103,6 +105,13 @@ func (s *session) transmit(ctx context.Context) error {
 		if c.kind == cmdDisc {
 			return s.send()
 		}
+		if s.terms.atRandom {
+			time.Sleep(rand.N(maxAtRandom))
+			if err := s.send(); err != nil { // those before are not answered together with this one
+				return err
+			}
+			time.Sleep(rand.N(maxAtRandom))
+		}
 		var payload []byte
 		if c.kind == cmdWrite && c.n > maxRequest {
 			return violation("write of %d bytes", c.n)
@@ -132,7 +141,7 @@ func (s *session) transmit(ctx context.Context) error {
 				return err
 			}
 		}
-		if !s.disk.Delays() {
+		if !s.delays() {
 			s.perform(ctx, c, payload, nil)
 			continue
 		}
@@ -154,6 +163,9 @@ func (s *session) transmit(ctx context.Context) error {
 		}()
 	}
 }
+
+// delays reports whether later requests may be answered before the next one.
+func (s *session) delays() bool { return !s.terms.inOrder && s.disk.Delays() }
 
 // next reads the next command. Before it waits for one, it sends the replies.
 func (s *session) next(head []byte) error {
@@ -198,7 +210,7 @@ func (s *session) sendLocked() error {
 
 // direct reports whether the data of a write go directly from the socket to the disk.
 func (s *session) direct(c command) bool {
-	return s.fast != nil && !s.disk.Delays() && s.invalid(&c) == 0 && s.fast.Takes(int64(c.off), int64(c.n))
+	return s.fast != nil && !s.delays() && s.invalid(&c) == 0 && s.fast.Takes(int64(c.off), int64(c.n))
 }
 
 // perform carries out one request and appends its reply to s.out. The data of a
@@ -327,7 +339,7 @@ const directBytes = 64 << 10
 // read replies with data. If the disk delays requests, it reads them into a buffer
 // first, since other goroutines must be able to reply meanwhile.
 func (s *session) read(ctx context.Context, c command) {
-	delays := s.disk.Delays()
+	delays := s.delays()
 	if s.fast != nil && s.terms.structured && c.n >= directBytes && c.flags&cmdFlagDF == 0 && !delays {
 		s.readExtents(ctx, c)
 		return

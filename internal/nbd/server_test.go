@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func request(flags, kind uint16, cookie, off uint64, n uint32) []byte {
@@ -268,4 +269,45 @@ func TestResume(t *testing.T) {
 	}
 	must(t, c.Close())
 	must(t, <-done)
+}
+
+// TestInOrder delays earlier requests longer than later ones, which are answered in their order all the same.
+func TestInOrder(t *testing.T) {
+	for name, want := range map[string]terms{"": {}, InOrder: {inOrder: true}, AtRandom: {inOrder: true, atRandom: true}} {
+		var conn bytes.Buffer
+		s := &session{disk: newMemory(1 << 20), conn: &conn}
+		if begins, err := s.negotiate(option{kind: optGo, data: encodeGo(name)}); !begins || err != nil || s.terms != want {
+			t.Errorf("%q: %t, %v, %+v", name, begins, err, s.terms)
+		}
+	}
+	d := newMemory(1 << 20)
+	const requests = 8
+	left := requests
+	d.wait = func() {
+		d.mu.Lock()
+		wait := left
+		left--
+		d.mu.Unlock()
+		time.Sleep(time.Duration(wait) * time.Millisecond)
+	}
+	ours, theirs := net.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- serveClient(t.Context(), theirs, d, &terms{structured: true, inOrder: true, atRandom: true})
+	}()
+	var all []byte
+	for i := range uint64(requests) {
+		all = append(all, request(0, cmdRead, i, 1024*i, 512)...)
+	}
+	go ours.Write(all)
+	for i := range uint64(requests) {
+		p := make([]byte, 20+8+512)
+		_, err := io.ReadFull(ours, p)
+		must(t, err)
+		if cookie := binary.BigEndian.Uint64(p[8:]); cookie != i {
+			t.Fatalf("reply %d is that of request %d", i, cookie)
+		}
+	}
+	must(t, ours.Close())
+	must(t, <-ended)
 }

@@ -271,7 +271,7 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		a = append(a, option("-object", rng)...)
 	}
 	for i := range c.Disks {
-		a = append(a, option("-blockdev", c.Disks[i].backend())...)
+		a = append(a, option("-blockdev", c.Disks[i].backend(c.export()))...)
 	}
 	for i := range c.NICs {
 		backend := c.NICs[i].backend()

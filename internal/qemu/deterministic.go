@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"provium/internal/arch"
+	"provium/internal/nbd"
 	"provium/internal/qemu/consolepipe"
 	"provium/internal/syncpoint"
 )
@@ -40,8 +40,8 @@ func (c *Config) checkDeterministic() error {
 		return refuse(fmt.Sprintf("%d CPUs have no common order", c.CPUs), "set cpus = 1")
 	case c.Vsock:
 		return refuse("vsock is served by the host's kernel", "set transport = \"virtio-serial\"")
-	case len(c.Disks) > 0:
-		return refuse("the host decides when a disk is done", "use files in the guest's memory")
+	case slices.ContainsFunc(c.Disks, func(d Disk) bool { return d.Model.Bus != "" && d.Model.Bus != VirtioBlk }):
+		return refuse("the host decides when a disk of SCSI or NVMe begins", "set bus = \"virtio-blk\"")
 	case c.RNGSeed != nil:
 		return refuse("rng_seed is of a random device that the guest does not have", "set the seed of the run (--seed)")
 	case len(c.Shape.Args) > 0:
@@ -52,6 +52,17 @@ func (c *Config) checkDeterministic() error {
 		return refuse("a screen is drawn when the host has the time", "leave `display` out")
 	}
 	return nil
+}
+
+// export is the name of what the servers of disks serve.
+func (c *Config) export() string {
+	switch {
+	case !c.Shape.IsDeterministic():
+		return ""
+	case c.Checks != nil:
+		return nbd.AtRandom
+	}
+	return nbd.InOrder
 }
 
 // pacePort is the name of the port by which the ticks of a deterministic guest on bridges are chosen.
@@ -136,7 +147,7 @@ func (m *Machine) wirePacer(ends *pacerFiles, n *fds, pair func(string) (*os.Fil
 			return err
 		}
 		n.nics = append(n.nics, child.add(theirs))
-		ours, err := pollable(p.Host)
+		ours, err := syncpoint.Pollable(p.Host)
 		if err != nil {
 			return err
 		}
@@ -144,18 +155,6 @@ func (m *Machine) wirePacer(ends *pacerFiles, n *fds, pair func(string) (*os.Fil
 	}
 	ends.pace, n.pace, err = pair("ticks")
 	return err
-}
-
-// pollable returns a copy of a socket that does not block.
-func pollable(f *os.File) (*os.File, error) {
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
-	if err == nil {
-		err = unix.SetNonblock(fd, true)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("qemu frames socket: %w", err)
-	}
-	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 // startPacer begins to pace the guest.

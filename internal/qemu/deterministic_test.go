@@ -87,7 +87,7 @@ func TestDeterministicRefusals(t *testing.T) {
 		"2 CPUs have no common order": func(c *Config) { c.CPUs = 2 },
 		"guests of arm64":             func(c *Config) { c.Arch = arm64 },
 		"virtio-serial":               func(c *Config) { c.Vsock = true },
-		"when a disk is done":         func(c *Config) { c.Disks = []Disk{{}} },
+		"set bus = \"virtio-blk\"":    func(c *Config) { c.Disks = []Disk{{}, {Model: DiskModel{Bus: NVMe}}} },
 		"rng_seed":                    func(c *Config) { c.RNGSeed = &seed },
 		"leave qemu_args out":         func(c *Config) { c.Shape.Args = []string{"-x"} },
 		"firmware and boot_from":      func(c *Config) { c.Shape.Firmware = machine.UEFI },

@@ -163,6 +163,7 @@ type blockBackend struct {
 	Server   unixAddress `json:"server"`
 	ReadOnly bool        `json:"read-only"`
 	Discard  string      `json:"discard"`
+	Export   string      `json:"export,omitempty"`
 }
 
 // option is an option of the command line with the JSON form of its value.

@@ -137,10 +137,10 @@ func (d *Disk) node() string {
 
 func (d *Disk) device() string { return fmt.Sprintf("disk%d", d.Slot) }
 
-// backend is the description of the contents.
-func (d *Disk) backend() blockBackend {
+// backend is the description of the contents. export is the name by which the server knows how to serve them.
+func (d *Disk) backend(export string) blockBackend {
 	return blockBackend{Driver: "nbd", Node: d.node(), Server: unixAddress{"unix", d.Socket}, ReadOnly: d.ReadOnly,
-		Discard: "unmap"}
+		Discard: "unmap", Export: export}
 }
 
 // frontend is the description of the device. An error is the guest's to see: the
@@ -185,10 +185,7 @@ func (d *Disk) before() any {
 // PlugDisk plugs a disk into the running or stopped machine. It returns when QEMU
 // has it; a guest that runs needs a moment more.
 func (m *Machine) PlugDisk(ctx context.Context, d Disk) error {
-	if m.pacer != nil {
-		return (&Config{Disks: []Disk{d}}).checkDeterministic()
-	}
-	if err := m.monitor().blockdevAdd(ctx, d.backend()); err != nil {
+	if err := m.monitor().blockdevAdd(ctx, d.backend("")); err != nil {
 		return fmt.Errorf("qemu disk plug: %w", err)
 	}
 	var err error
@@ -224,7 +221,7 @@ func (d Disk) CheckResize() error {
 func (m *Machine) ResizeDisk(ctx context.Context, d Disk, size int64, replaced func()) error {
 	next := d
 	next.Node++
-	if err := m.monitor().blockdevAdd(ctx, next.backend()); err != nil {
+	if err := m.monitor().blockdevAdd(ctx, next.backend("")); err != nil {
 		return fmt.Errorf("qemu disk resize: %w", err)
 	}
 	err := m.monitor().setDrive(ctx, d.device(), next.node())

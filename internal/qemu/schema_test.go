@@ -216,7 +216,7 @@ func everyCommand(t *testing.T) func(m monitor) {
 		must(m.setLink(ctx, nic.ID(), true))
 		must(m.deviceDel(ctx, nic.ID()))
 		must(m.netdevDel(ctx, nic.netdev()))
-		must(m.blockdevAdd(ctx, disk.backend()))
+		must(m.blockdevAdd(ctx, disk.backend("")))
 		must(m.deviceAdd(ctx, disk.frontend()))
 		must(m.setDrive(ctx, disk.device(), disk.node()))
 		must(m.blockResize(ctx, disk.node(), 1<<20))

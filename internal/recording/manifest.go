@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	format       = 1
+	format       = 2
 	maxManifest  = 8 << 20  // bytes
 	maxMemory    = 64 << 30 // of a guest, in bytes
 	maxPoints    = 10_000   // that a recording keeps: the latest

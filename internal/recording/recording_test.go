@@ -66,7 +66,7 @@ func TestParseManifest(t *testing.T) {
 		t.Errorf("%+v, %v", m, err)
 	}
 	for want, change := range map[string]func(*Manifest){
-		"its format is 2": func(m *Manifest) { m.Format = 2 },
+		"its format is 9": func(m *Manifest) { m.Format = 9 },
 		"its sizes":       func(m *Manifest) { m.Memory = 1 << 60 },
 		"its machine":     func(m *Manifest) { m.Machine = "q35,x=y" },
 		"its paths":       func(m *Manifest) { m.Kernel = "vmlinux" },

@@ -3,6 +3,7 @@ package recording
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 
 	"github.com/klauspost/compress/zstd"
@@ -11,7 +12,7 @@ import (
 // Endings of the names of a recording's files.
 const (
 	ManifestFile = ".json"
-	LogFile      = ".log"
+	LogFile      = ".log.zst"
 	StateFile    = ".state"
 	MemoryFile   = ".memory.zst"
 )
@@ -32,11 +33,15 @@ func (t *Tape) Save(vmlinux string, panicked bool, add func(name, what string, w
 	}
 	m.Panicked, m.Vmlinux, m.StateLen, m.LogLen = panicked, vmlinux, t.StateLen, info.Size()
 	base := Prefix + m.VM
-	add(base+LogFile, "all that has reached the guest of vm `"+m.VM+"`, as QEMU reads it", func(w io.Writer) error {
+	add(base+LogFile, "all that has reached the guest of vm `"+m.VM+"`, as QEMU reads it when it is unpacked", func(w io.Writer) error {
 		sum := sha256.New()
-		_, err := io.Copy(io.MultiWriter(w, sum), io.NewSectionReader(t.Log, 0, m.LogLen))
+		z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.MultiWriter(z, sum), io.NewSectionReader(t.Log, 0, m.LogLen))
 		m.LogDigest = hex.EncodeToString(sum.Sum(nil))
-		return err
+		return errors.Join(err, z.Close())
 	})
 	add(base+StateFile, "the devices of that guest at the beginning", func(w io.Writer) error {
 		sum := sha256.New()

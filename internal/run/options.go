@@ -136,6 +136,7 @@ func (o *Options) record(c Candidate, run string) artifacts.Record {
 		Run: run, Project: o.Config.Dir, Config: o.Config.Path, File: c.Path, Seed: o.Seed, Shuffle: o.Select.Shuffle,
 		ShuffleSeed: o.ShuffleSeed, Kernel: o.Kept.Kernel, QEMU: o.Kept.QEMU, Picked: o.Kept.Picked,
 		Local: o.Local, Cold: o.Cold, Deterministic: o.Kept.Deterministic, Disturb: o.Kept.Disturb,
+		Recorded:    o.Kept.Recorded,
 		IncludeSlow: o.Filter.IncludeSlow, Timeout: o.FileTimeout, FairTimeout: o.FairTimeout,
 		Host: artifacts.Versions{Provium: o.Release, Kernel: artifacts.HostKernel()},
 	}

@@ -37,6 +37,18 @@ func NewNIC(socket *os.File, link Link) NIC {
 	return NIC{Socket: socket, Link: link, mu: &sync.Mutex{}}
 }
 
+// Pollable returns a copy of a socket that does not block.
+func Pollable(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("socket of frames: %w", err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
 var trails = crc64.MakeTable(crc64.ECMA)
 
 // read collects what the guest sends while it runs: QEMU waits where there is no more room in the socket.

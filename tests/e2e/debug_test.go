@@ -50,7 +50,7 @@ printf "before the write: %d\n", *(int*)&sysctl_panic_on_oom
 		t.Error(r.report())
 	}
 	// One byte that is another.
-	log := filepath.Join(dir, "guest-n1.log")
+	log := filepath.Join(dir, "guest-n1.log.zst")
 	text, err := os.ReadFile(log)
 	if err == nil {
 		text[len(text)/2] ^= 1
@@ -59,5 +59,5 @@ printf "before the write: %d\n", *(int*)&sysctl_panic_on_oom
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.run("debug", dir).expect(2, "guest-n1.log is damaged")
+	p.run("debug", dir).expect(2, "guest-n1.log.zst is damaged")
 }

@@ -119,6 +119,35 @@ func TestDeterministicLabs(t *testing.T) {
 	p.run("verify-determinism", "tests/a.test.lua", "--runs", fmt.Sprint(fulltest.Of(2, 5))).expect(0, "the same in ")
 }
 
+// disks has a guest use two disks beside each other, of which one fails at random; it is saved and copied.
+const disks = `
+test("disks", function(t)
+  local vm = provium:vm("a", "host", {memory = "256M", disks = {{id = "d", scratch = "8M"}, {id = "e", scratch = "4M"}}})
+  vm:boot()
+  vm:run("(while :; do dd if=/dev/urandom of=/dev/vdb bs=4k count=3 conv=fsync; sleep 0.02; done) >/dev/null 2>&1 &")
+  local look = [[
+    dd if=/dev/urandom of=/dev/vda bs=64k count=10 conv=fsync; sync; sync
+    for i in 1 2 3 4 5 6 7 8; do dd if=/dev/urandom of=/dev/vda bs=4k count=2 seek=$i conv=fsync || echo lost; done
+    echo 3 >/proc/sys/vm/drop_caches; md5sum /dev/vda; cat /proc/uptime /proc/interrupts]]
+  vm:disk("d"):inject({op = "write", errno = "EIO", probability = 0.2})
+  vm:run(look)
+  local s = vm:snapshot()
+  vm:run(look)
+  for _, copy in ipairs(vm:fork(2)) do copy:run(look) end
+  vm:shutdown()
+  vm:restore(s)
+  vm:run(look)
+end)
+`
+
+// TestDeterministicDisks compares runs of a guest whose disks are delayed at random.
+func TestDeterministicDisks(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, hostProfile)
+	p.write("tests/a.test.lua", disks)
+	p.run("verify-determinism", "tests/a.test.lua", "--runs", fmt.Sprint(fulltest.Of(2, 10))).expect(0, "the same in ")
+}
+
 // race loses an update with four of ten seeds.
 const race = `
 test("counts to 2", function(t)

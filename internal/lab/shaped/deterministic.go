@@ -149,7 +149,8 @@ func Renewal(cfg *qemu.Config, r *instance.Renewal) *instance.Renewal {
 var refused = map[string]string{
 	"pause": "vm:pause()", "resume": "vm:resume()", "reset": "vm:reset()", "wakeup": "vm:wakeup()",
 	"wait_reboot": "vm:wait_reboot()", "power_button": "vm:power_button()",
-	"attach_disk": "attaching a disk", "gdb": "gdb", "qmp": "vm:qmp()", "console:write": "input on a console",
+	"attach_disk": "attaching a disk", "detach": "detaching a disk", "resize": "resizing a disk",
+	"gdb": "gdb", "qmp": "vm:qmp()", "console:write": "input on a console",
 }
 
 // ErrNotRecorded is returned for a boot of a recorded guest that cannot be served from the boot cache.

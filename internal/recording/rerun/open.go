@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -63,16 +64,13 @@ func (r *Recording) check() error {
 		size           int64
 	}{{recording.LogFile, r.LogDigest, r.LogLen}, {recording.StateFile, r.StateDigest, r.StateLen}} {
 		path := r.base + f.ending
-		file, err := os.Open(path)
-		if err != nil {
-			return fmt.Errorf("the recording is not complete: %w", err)
-		}
 		sum := sha256.New()
-		n, err := io.Copy(sum, io.LimitReader(file, f.size+1))
-		file.Close()
+		n, err := r.copy(sum, f.ending, f.size)
 		switch {
-		case err != nil:
-			return err
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("the recording is not complete: %w", err)
+		case err != nil && (n >= f.size || !errors.Is(err, io.ErrUnexpectedEOF)):
+			return fmt.Errorf("%s is damaged: %w", path, err)
 		case n < f.size:
 			return fmt.Errorf("%s ends early: it has %d bytes of %d", path, n, f.size)
 		case n > f.size || hex.EncodeToString(sum.Sum(nil)) != f.digest:
@@ -85,29 +83,41 @@ func (r *Recording) check() error {
 	return nil
 }
 
+// maxWindow is how far back what is packed refers, in bytes.
+const maxWindow = 64 << 20
+
+// copy copies at most one byte more than size of one of the recording's files, unpacked, and returns how many they are.
+func (r *Recording) copy(w io.Writer, ending string, size int64) (n int64, err error) {
+	file, err := os.Open(r.base + ending)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	var in io.Reader = file
+	if strings.HasSuffix(ending, ".zst") {
+		z, err := zstd.NewReader(file, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxWindow))
+		if err != nil {
+			return 0, err
+		}
+		defer z.Close()
+		in = z
+	}
+	return io.Copy(w, io.LimitReader(in, size+1))
+}
+
 // unpackMemory writes the memory from which the guest began to a new file at path.
 func (r *Recording) unpackMemory(path string) (*os.File, error) {
-	packed, err := os.Open(r.base + recording.MemoryFile)
-	if err != nil {
-		return nil, fmt.Errorf("the recording is not complete: %w", err)
-	}
-	defer packed.Close()
-	z, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(64<<20))
-	if err != nil {
-		return nil, err
-	}
-	defer z.Close()
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	n, err := io.Copy(f, io.LimitReader(z, r.Memory+1))
+	n, err := r.copy(f, recording.MemoryFile, r.Memory)
 	if err == nil && n != r.Memory {
 		err = fmt.Errorf("it has %d bytes, not %d", n, r.Memory)
 	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("%s is damaged: %w", packed.Name(), err)
+		return nil, fmt.Errorf("%s is damaged: %w", r.base+recording.MemoryFile, err)
 	}
 	return f, nil
 }

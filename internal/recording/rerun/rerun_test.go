@@ -1,12 +1,16 @@
 package rerun
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 
 	"provium/internal/recording"
 )
@@ -16,11 +20,24 @@ func digest(text string) string {
 	return hex.EncodeToString(sum[:])
 }
 
+func pack(t *testing.T, text string) string {
+	t.Helper()
+	var packed bytes.Buffer
+	z, err := zstd.NewWriter(&packed)
+	if err == nil {
+		_, err = z.Write([]byte(text))
+	}
+	if err = errors.Join(err, z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return packed.String()
+}
+
 // folder makes a folder with a recording.
 func folder(t *testing.T, change func(m *recording.Manifest)) string {
 	t.Helper()
 	dir := t.TempDir()
-	m := recording.Manifest{Format: 1, VM: "n1", QEMU: "7.2.22", Machine: "q35", Memory: 1 << 20,
+	m := recording.Manifest{Format: 2, VM: "n1", QEMU: "7.2.22", Machine: "q35", Memory: 1 << 20,
 		Kernel: filepath.Join(dir, "vmlinux"), StateLen: 5, LogLen: 3,
 		StateDigest: digest("state"), LogDigest: digest("log"),
 		End: 100, Points: []recording.Point{
@@ -37,7 +54,7 @@ func folder(t *testing.T, change func(m *recording.Manifest)) string {
 	if err == nil {
 		err = m.Write(f)
 	}
-	for name, text := range map[string]string{"vmlinux": "", "guest-n1.log": "log", "guest-n1.state": "state"} {
+	for name, text := range map[string]string{"vmlinux": "", "guest-n1.log.zst": pack(t, "log"), "guest-n1.state": "state"} {
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)
 		}
@@ -81,11 +98,11 @@ func TestOpenRefuses(t *testing.T) {
 		t.Error(err)
 	}
 	for want, change := range map[string]func(m *recording.Manifest){
-		"guest-n1.log ends early: it has 3 bytes of 4": func(m *recording.Manifest) { m.LogLen = 4 },
-		"guest-n1.log is damaged":                      func(m *recording.Manifest) { m.LogDigest = digest("x") },
-		"guest-n1.state is damaged":                    func(m *recording.Manifest) { m.StateLen = 4 },
-		"the kernel of the recording is not":           func(m *recording.Manifest) { m.Kernel = "/nonexistent" },
-		"its format is 9":                              func(m *recording.Manifest) { m.Format = 9 },
+		"guest-n1.log.zst ends early: it has 3 bytes of 4": func(m *recording.Manifest) { m.LogLen = 4 },
+		"guest-n1.log.zst is damaged":                      func(m *recording.Manifest) { m.LogDigest = digest("x") },
+		"guest-n1.state is damaged":                        func(m *recording.Manifest) { m.StateLen = 4 },
+		"the kernel of the recording is not":               func(m *recording.Manifest) { m.Kernel = "/nonexistent" },
+		"its format is 9":                                  func(m *recording.Manifest) { m.Format = 9 },
 	} {
 		if _, err := Open(folder(t, change), ""); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)

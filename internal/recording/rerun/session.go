@@ -49,7 +49,7 @@ func (r *Recording) Start(ctx context.Context, o Options, isRewindable bool) (*S
 	}
 	defer state.Close()
 	log := &recording.Log{Replay: true, Path: filepath.Join(o.Dir, "log")}
-	if err := copyFile(r.base+recording.LogFile, log.Path); err != nil {
+	if err := r.unpackLog(log.Path); err != nil {
 		return nil, err
 	}
 	if isRewindable {
@@ -97,17 +97,12 @@ func (r *Recording) fits(version string) error {
 		"(--qemu PATH names another one)", r.QEMU, version)
 }
 
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
+func (r *Recording) unpackLog(to string) error {
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, in)
+	_, err = r.copy(out, recording.LogFile, r.LogLen)
 	return errors.Join(err, out.Close())
 }
 

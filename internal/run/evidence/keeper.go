@@ -28,6 +28,7 @@ type Options struct {
 	// Deterministic says that the run has --deterministic.
 	Deterministic bool
 	Disturb       bool   // likewise, --disturb
+	Recorded      bool   // likewise, --record
 	Kernel, QEMU  string // as the flags of the run have them
 	Picked        string // --profile, with commas between them
 	// Profiles are the digests of the profiles of a test that is replayed; see artifacts.Record.

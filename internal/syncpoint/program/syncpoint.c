@@ -12,6 +12,10 @@
 // A guest's frames must not be late since its host is, so the socket of an interface never is full
 // for QEMU: it waits for the host instead.
 //
+// A disk is done before the CPU goes on: where it has made a request, which is sent to the disk's
+// server at once, it waits until all have been answered, and until QEMU's main thread has handed the
+// answers to the guest. The server answers in the order of the requests, as no time passes.
+//
 // What QEMU's main thread does must happen while the CPU stands, or not matter to it. So the
 // plugin has to know when that thread has nothing to do: it puts itself between QEMU and the
 // functions of libc by which that thread sleeps.
@@ -25,6 +29,7 @@
 #include <link.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -34,6 +39,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -105,12 +111,14 @@ static struct {
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	bool asleep;         // the main thread waits until there is something to do
+	atomic_bool asleep;  // the main thread waits until there is something to do
 	atomic_bool pausing; // it waits for another thread
 	unsigned slept;      // how often it has begun to
 	atomic_bool polls;   // it is in ppoll
 	atomic_bool halting; // the CPU has halted, perhaps, and has not counted all its instructions
 } threads = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static atomic_int requests; // to disks: those that are not answered
 
 static void sleeps(void)
 {
@@ -162,36 +170,19 @@ static int wait_of_qemu(pthread_cond_t *cond, pthread_mutex_t *lock)
 	return err;
 }
 
-// The first lock that the CPU's thread takes after a halt is that of all QEMU, and it has counted
-// its instructions by then.
-static int lock_of_qemu(pthread_mutex_t *lock)
+// await waits for a change of what is known, for at most 10 ms, and reports whether there was one.
+// The caller holds threads.lock.
+static bool await(void)
 {
-	if (threads.halting && pthread_equal(pthread_self(), threads.cpu)) {
-		pthread_mutex_lock(&threads.lock);
-		threads.halting = false;
-		pthread_cond_broadcast(&threads.changed);
-		pthread_mutex_unlock(&threads.lock);
-	}
-	return pthread_mutex_lock(lock);
-}
+	struct timespec until;
 
-static ssize_t send_of_qemu(int fd, const struct msghdr *m, int flags)
-{
-	for (;;) {
-		ssize_t n = sendmsg(fd, m, flags);
-		struct pollfd room = {.fd = fd, .events = POLLOUT};
-		bool is_nic = false;
-
-		if (n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
-			return n;
-		for (int i = 0; i < nics.n; i++)
-			is_nic = is_nic || nics.fd[i] == fd;
-		if (!is_nic) {
-			errno = EAGAIN;
-			return n;
-		}
-		poll(&room, 1, -1);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += 10 * 1000 * 1000;
+	if (until.tv_nsec >= 1000 * 1000 * 1000) {
+		until.tv_nsec -= 1000 * 1000 * 1000;
+		until.tv_sec++;
 	}
+	return pthread_cond_timedwait(&threads.changed, &threads.lock, &until) == 0;
 }
 
 // is_waiting reports whether the kernel says that the main thread waits for something.
@@ -208,19 +199,107 @@ static bool is_waiting(void)
 	return state != NULL && state[1] == ' ' && state[2] == 'S';
 }
 
-// await waits for a change of what is known, for at most 10 ms, and reports whether there was one.
-// The caller holds threads.lock.
-static bool await(void)
-{
-	struct timespec until;
+// How many locks this thread has. The main thread needs one of them to do anything.
+static __thread int locks;
 
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_nsec += 10 * 1000 * 1000;
-	if (until.tv_nsec >= 1000 * 1000 * 1000) {
-		until.tv_nsec -= 1000 * 1000 * 1000;
-		until.tv_sec++;
+static int n_disks;
+// Whether the CPU has woken the main thread, and how often that must have begun to sleep until it has
+// done what it was woken for.
+static bool woken;
+static unsigned due;
+
+// await_disks returns when all requests to disks have been answered, and the main thread has done all that follows,
+// and what else the CPU has woken it for: QEMU answers some requests by itself, such as a flush of what was flushed.
+// A main thread that waits for this very CPU is let go on: the guest has ended itself.
+static void await_disks(void)
+{
+	pthread_mutex_lock(&threads.lock);
+	while (!(threads.asleep && threads.pausing)) {
+		unsigned before = threads.slept;
+		bool rests = false;
+
+		if (threads.asleep && requests == 0 && (int)(before - due) >= 0) {
+			pthread_mutex_unlock(&threads.lock);
+			for (int i = 0; i < 1000 && !rests && threads.asleep; i++) {
+				rests = threads.polls && is_waiting() && threads.polls;
+				if (!rests)
+					sched_yield();
+			}
+			pthread_mutex_lock(&threads.lock);
+			if (rests && threads.asleep && before == threads.slept)
+				break;
+		}
+		if (!rests)
+			await();
 	}
-	return pthread_cond_timedwait(&threads.changed, &threads.lock, &until) == 0;
+	woken = false;
+	pthread_mutex_unlock(&threads.lock);
+}
+
+// The main thread is woken by what it reads.
+static ssize_t write_of_qemu(int fd, const void *b, size_t n)
+{
+	if (n_disks > 0 && locks > 0 && n == sizeof(uint64_t) && threads.has_cpu &&
+		pthread_equal(pthread_self(), threads.cpu)) {
+		pthread_mutex_lock(&threads.lock);
+		due = threads.slept + 1;
+		woken = true;
+		pthread_mutex_unlock(&threads.lock);
+	}
+	return write(fd, b, n);
+}
+
+// The first lock that the CPU's thread takes after a halt is that of all QEMU: it has counted its instructions.
+static int lock_of_qemu(pthread_mutex_t *lock)
+{
+	if (threads.halting && pthread_equal(pthread_self(), threads.cpu)) {
+		pthread_mutex_lock(&threads.lock);
+		threads.halting = false;
+		pthread_cond_broadcast(&threads.changed);
+		pthread_mutex_unlock(&threads.lock);
+	}
+	locks++;
+	return pthread_mutex_lock(lock);
+}
+
+static int try_of_qemu(pthread_mutex_t *lock)
+{
+	int err = pthread_mutex_trylock(lock);
+
+	if (err == 0)
+		locks++;
+	return err;
+}
+
+static int unlock_of_qemu(pthread_mutex_t *lock)
+{
+	int err = pthread_mutex_unlock(lock);
+
+	if (--locks == 0 && (requests > 0 || woken) && threads.has_cpu && pthread_equal(pthread_self(), threads.cpu))
+		await_disks();
+	return err;
+}
+
+#include "disks.h"
+
+static ssize_t send_of_qemu(int fd, const struct msghdr *m, int flags)
+{
+	for (;;) {
+		ssize_t n = sendmsg(fd, m, flags);
+		struct pollfd room = {.fd = fd, .events = POLLOUT};
+		bool is_nic = false;
+
+		passed(fd, m, n, false);
+		if (n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
+			return n;
+		for (int i = 0; i < nics.n; i++)
+			is_nic = is_nic || nics.fd[i] == fd;
+		if (!is_nic) {
+			errno = EAGAIN;
+			return n;
+		}
+		poll(&room, 1, -1);
+	}
 }
 
 // unread returns how many bytes of the host are in sockets.
@@ -300,6 +379,7 @@ static void stop(unsigned int cpu, void *kind)
 	unsigned char answer;
 
 	(void)cpu;
+	settled();
 	say((unsigned char)(uintptr_t)kind);
 	while ((answer = heard()) == frame) {
 		unsigned char nic = heard();
@@ -389,6 +469,10 @@ static struct {
 	{"ppoll", (void *)poll_of_qemu, false},
 	{"pthread_cond_wait", (void *)wait_of_qemu, false},
 	{"pthread_mutex_lock", (void *)lock_of_qemu, false},
+	{"pthread_mutex_trylock", (void *)try_of_qemu, false},
+	{"pthread_mutex_unlock", (void *)unlock_of_qemu, false},
+	{"recvmsg", (void *)receive_of_qemu, false},
+	{"write", (void *)write_of_qemu, false},
 	{"sendmsg", (void *)send_of_qemu, false},
 };
 

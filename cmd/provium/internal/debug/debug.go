@@ -124,3 +124,11 @@ func debugger(ctx context.Context, s *rerun.Session, gdb string, to rerun.Moment
 	}
 	return err
 }
+
+// Mention says where the recordings of a failure are, before its test runs again. It says nothing of a failure without.
+func Mention(stderr io.Writer, isRecorded bool, dir string) {
+	if isRecorded {
+		fmt.Fprintf(stderr, "provium: replay: the test runs once more, and its guests are recorded anew; "+
+			"`provium debug %s` runs those again that were recorded when it failed\n", dir)
+	}
+}
