@@ -55,15 +55,23 @@ type goneReason struct{ *GoneError }
 func (e goneReason) Error() string { return e.Reason }
 func (e goneReason) Unwrap() error { return e.GoneError }
 
-// whyGone returns the reason of the guest's end in place of an error that says that QEMU's monitor has closed.
+// goneLimit is how long QEMU may take to end once its monitor has closed.
+const goneLimit = 200 * time.Millisecond
+
+// whyGone returns the reason of the guest's end in place of an error that says that QEMU's monitor has closed. If only
+// the connection was lost, it returns the error.
 func (i *Instance) whyGone(ctx context.Context, err error) error {
 	if !errors.Is(err, qmp.ErrClosed) {
 		return err
 	}
+	limited, cancel := i.Limited(ctx, goneLimit, "the end of QEMU")
+	defer cancel()
 	select {
-	case <-i.ctx.Done(): // QEMU has ended, or is about to
-	case <-ctx.Done():
+	case <-i.machine.Done():
+	case <-limited.Done():
+		return err
 	}
+	<-i.ctx.Done() // is near
 	var gone *GoneError
 	if errors.As(context.Cause(i.ctx), &gone) {
 		return goneReason{gone}
