@@ -90,6 +90,16 @@ test("a disk is done in no time, in the order of its requests", function(t)
   end
 end)
 
+test("a guest with this machine's programs is the same, too", {slow = true}, function(t)
+  local vm, seen = provium:vm("py", "programs", {deterministic = true, memory = "512M"}), {}
+  for i = 1, 2 do
+    vm:boot()
+    seen[i] = vm:run("python3 -c 'import json, random, time; print(random.random(), time.time())'"):assert_ok().stdout
+    vm:shutdown()
+  end
+  t:assert_eq(seen[2], seen[1])
+end)
+
 test("another seed is another run", {slow = true}, function(t)
   local a, b = look(provium:vm("third", "host", {deterministic = true})),
     look(provium:vm("fourth", "host", {deterministic = true}))
