@@ -129,6 +129,10 @@ func (b *Bridge) Load(s *State, asCopy bool) error {
 			n.leave()
 		}
 	}
+	stay := map[string]bool{} // also VMs of another lab, such as copies of members
+	for _, n := range b.members {
+		stay[place(n.vmName, n.label)] = true
+	}
 	if !asCopy {
 		if err := b.reserve(s.NICs); err != nil {
 			b.net.mu.Unlock()
@@ -138,7 +142,7 @@ func (b *Bridge) Load(s *State, asCopy bool) error {
 	b.net.mu.Unlock()
 	var ends []Endpoint
 	for _, n := range s.NICs {
-		if n.Attached {
+		if n.Attached && !stay[place(n.VM, n.NIC)] {
 			ends = append(ends, Endpoint{Name: n.VM, NIC: n.NIC})
 		}
 	}
