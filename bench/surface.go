@@ -93,7 +93,34 @@ func (b *bench) floors(ctx context.Context, g *linkGuest, size int, ours, echo s
 		}
 		b.table.floor(fmt.Sprintf("… the same / that and an exchange of two C programs (%s)", how), ours, echo, s)
 	}
+	s, err := g.passes(ctx, max(size, len(echoMessage)))
+	if err != nil {
+		return err
+	}
+	b.table.floor("… the same / an echo of a C program that has another one look at the bytes (futex)", ours, s)
 	return nil
+}
+
+// passes measures echoes of so many bytes, each of which goes through another process of the guest.
+func (g *linkGuest) passes(ctx context.Context, size int) (s sample, err error) {
+	instead := func(args string) error {
+		if _, err := g.shell(ctx, "killall ref; :"); err != nil {
+			return err
+		}
+		return g.reference(ctx, args)
+	}
+	if err := instead(fmt.Sprintf("pass %s %d", echoPort, size)); err != nil {
+		return nil, err
+	}
+	p, into := make([]byte, size), make([]byte, size)
+	for range callRounds * callsPer / 4 {
+		start := time.Now()
+		if err := g.echoBytes(p, into); err != nil {
+			return nil, err
+		}
+		s = append(s, time.Since(start))
+	}
+	return s, instead("echo " + echoPort)
 }
 
 // inTurns measures a and b in turns, so often in each round.

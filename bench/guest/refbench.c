@@ -3,6 +3,8 @@
  *
  *   refbench echo NAME          answer every read on the virtio-serial port
  *                               NAME with the same bytes, for ever
+ *   refbench pass NAME BYTES    the same for BYTES at a time, which go through
+ *                               another process: memory of both, with a futex
  *   refbench sink NAME BYTES [FILE]
  *                               read BYTES from the port (and write them to
  *                               FILE), then write one byte
@@ -30,12 +32,17 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <spawn.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -180,8 +187,64 @@ static int relay(const char *name, long bytes, long kept)
 	return 0;
 }
 
+/* What two processes share: whose turn it is, and the bytes. */
+static struct {
+	uint32_t turn;
+	char bytes[sizeof buf];
+} *shared;
+
+static void await_turn(uint32_t turn)
+{
+	while (__atomic_load_n(&shared->turn, __ATOMIC_ACQUIRE) != turn)
+		syscall(SYS_futex, &shared->turn, FUTEX_WAIT, !turn, NULL, NULL, 0);
+}
+
+static void give_turn(uint32_t turn)
+{
+	__atomic_store_n(&shared->turn, turn, __ATOMIC_RELEASE);
+	syscall(SYS_futex, &shared->turn, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+static int pass(const char *name, size_t size)
+{
+	int fd = open_port(name);
+	pid_t pid;
+
+	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED || size == 0 || size > sizeof buf || (pid = fork()) < 0)
+		fail("pass");
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;) {
+			await_turn(1);
+			memcpy(buf, shared->bytes, size);
+			syscall(SYS_getpid);
+			memcpy(shared->bytes, buf, size);
+			give_turn(0);
+		}
+	}
+	for (;;) {
+		size_t have = 0;
+
+		while (have < size) {
+			ssize_t n = get(fd);
+
+			if (n <= 0 || have + n > size)
+				return 1;
+			memcpy(shared->bytes + have, buf, n);
+			have += n;
+		}
+		give_turn(1);
+		await_turn(0);
+		memcpy(buf, shared->bytes, size);
+		put(fd, buf, size);
+	}
+}
+
 int main(int argc, char **argv)
 {
+	if (argc == 4 && strcmp(argv[1], "pass") == 0)
+		return pass(argv[2], atol(argv[3]));
 	if (argc == 5 && strcmp(argv[1], "relay") == 0)
 		return relay(argv[2], atol(argv[3]), atol(argv[4]));
 	if (argc == 3 && strcmp(argv[1], "echo") == 0) {
@@ -257,6 +320,6 @@ int main(int argc, char **argv)
 		printf("%ld\n", ((b.tv_sec - a.tv_sec) * 1000000000L + b.tv_nsec - a.tv_nsec) / count);
 		return 0;
 	}
-	fprintf(stderr, "usage: refbench echo NAME | sink NAME BYTES [FILE] | source NAME BYTES [FILE] | relay NAME BYTES KEPT | spawn COUNT [PROGRAM ARGUMENT] | pour BYTES | disk DEVICE MODE COUNT | true\n");
+	fprintf(stderr, "usage: refbench echo NAME | pass NAME BYTES | sink NAME BYTES [FILE] | source NAME BYTES [FILE] | relay NAME BYTES KEPT | spawn COUNT [PROGRAM ARGUMENT] | pour BYTES | disk DEVICE MODE COUNT | true\n");
 	return 2;
 }

@@ -183,14 +183,21 @@ func (x *Executor) exchange(r *request, wait bool) (*execAnswer, chan execAnswer
 // has died or is about to, which ends all that wait for it. The caller must hold
 // x.sending.
 func (x *Executor) post(r *request) error {
+	err := x.postQuietly(r)
+	if err == nil {
+		x.memory.recall()
+	}
+	return err
+}
+
+// postQuietly is post, but an executor that waits for a call in shared memory may not notice.
+func (x *Executor) postQuietly(r *request) error {
 	err := x.send(x.out, r.data, r.fds)
 	if err != nil {
 		x.noteLoss(err)
 		x.cmd.Kill()
-		return err
 	}
-	x.memory.recall()
-	return nil
+	return err
 }
 
 // onTheSpot makes a request and waits for its answer for execPatience, also where that is
@@ -208,10 +215,16 @@ func (x *Executor) onTheSpot(r *request) *execAnswer {
 		}
 	}
 	x.out = r.encode(x.out[:0], r.id)
-	if x.post(r) != nil {
+	if x.postQuietly(r) != nil {
 		return nil
 	}
-	a, err := x.in.read(x.sock, 0)
+	// An executor that was run at once has answered, and waits for the next call in shared memory: to recall it from
+	// there would have that go by the socket as well, and all that follow.
+	a, err := x.in.read(x.sock, unix.MSG_DONTWAIT)
+	if err == unix.EAGAIN {
+		x.memory.recall()
+		a, err = x.in.read(x.sock, 0)
+	}
 	switch {
 	case err == nil && a.id == r.id:
 		if r.use != nil {

@@ -238,3 +238,75 @@ func TestSharedMemoryBroken(t *testing.T) {
 		})
 	}
 }
+
+// preferOn has all threads of this process and another process run on one CPU until the end of the test, where the other
+// one goes first.
+func preferOn(t *testing.T, pid int) {
+	t.Helper()
+	var before, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		t.Fatal(err)
+	}
+	for cpu := range 1024 {
+		if before.IsSet(cpu) {
+			one.Set(cpu)
+			break
+		}
+	}
+	set := func(to *unix.CPUSet, policy uint32) {
+		tasks, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, task := range tasks {
+			if id, err := strconv.Atoi(task.Name()); err == nil {
+				_ = unix.SchedSetaffinity(id, to) // it may have ended
+				_ = unix.SchedSetAttr(id, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: policy}, 0)
+			}
+		}
+	}
+	const idle = 5 // SCHED_IDLE
+	set(&one, idle)
+	t.Cleanup(func() { set(&before, 0) })
+	if err := unix.SchedSetaffinity(pid, &one); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// waits returns how often a process has waited for something.
+func waits(t *testing.T, pid int64) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "\nvoluntary_ctxt_switches:")
+	line, _, _ := strings.Cut(rest, "\n")
+	n, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestCallsStayInSharedMemory has an executor on the CPU of the agent, as in a guest with one: it answers a call over
+// the socket before the agent goes on, and the next calls must go by shared memory all the same, with one wait each.
+func TestCallsStayInSharedMemory(t *testing.T) {
+	c := withExecutor(t)
+	address, _ := warm(t, c, 0)
+	pid := call(t, c, guest.Syscall{Nr: unix.SYS_GETPID}).Ret
+	preferOn(t, int(pid))
+	const rounds, calls = 20, 20
+	before := waits(t, pid)
+	for range rounds {
+		if _, errno, err := c.ReadMem(t.Context(), 0, address, 1); err != nil || errno != 0 { // over the socket
+			t.Fatal(errno, err)
+		}
+		for range calls {
+			call(t, c, guest.Syscall{Nr: unix.SYS_GETPID})
+		}
+	}
+	if n := waits(t, pid) - before; n > 2*rounds*calls {
+		t.Errorf("the executor has waited %d times in %d calls", n, rounds*calls)
+	}
+}
