@@ -464,3 +464,26 @@ func TestSilentServer(t *testing.T) {
 	server.limit = limit
 	answers(t, server)
 }
+
+// TestStoppedServerReportsNoEnd has a copy end while its server is stopped: it is not waited for longer than for a
+// moment. When the server goes on, its report is about nobody.
+func TestStoppedServerReportsNoEnd(t *testing.T) {
+	s, program := newStarter(t)
+	r := launch(t, s, program, "say")
+	r.read(t)
+	var server *server
+	for _, server = range s.servers {
+	}
+	signal(t, server.child.PID(), unix.SIGSTOP)
+	r.Kill()
+	if err := r.Wait(); !errors.Is(err, errSilent) {
+		t.Error(err)
+	}
+	signal(t, server.child.PID(), unix.SIGCONT)
+	answers(t, server) // the report on the end comes before
+	server.mu.Lock()
+	defer server.mu.Unlock()
+	if len(server.unreported) > 0 || len(server.early) > 0 {
+		t.Errorf("%v, %v are left", server.unreported, server.early)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,9 +43,43 @@ func (p *process) Kill() {
 }
 
 func (p *process) Wait() error {
+	var reports sync.WaitGroup
+	reports.Go(p.awaitReport)
 	<-p.ended
 	<-p.copied
+	reports.Wait()
 	return p.err
+}
+
+// reportLimit is how long a server may take to say how a process has ended.
+const reportLimit = time.Second
+
+// awaitReport ends a process whose server does not say that it has ended, such as one that somebody has stopped.
+func (p *process) awaitReport() {
+	p.mu.Lock()
+	fd := -1
+	if p.pidfd >= 0 {
+		fd, _ = unix.FcntlInt(uintptr(p.pidfd), unix.F_DUPFD_CLOEXEC, 0)
+	}
+	p.mu.Unlock()
+	if fd < 0 || unix.SetNonblock(fd, true) != nil {
+		return
+	}
+	file := os.NewFile(uintptr(fd), "pidfd")
+	defer file.Close()
+	conn, err := file.SyscallConn()
+	if err == nil {
+		err = conn.Read(func(fd uintptr) bool { return hasEnded(int(fd)) })
+	}
+	limit := time.NewTimer(reportLimit)
+	defer limit.Stop()
+	select {
+	case <-p.ended:
+	case <-limit.C:
+		if err == nil {
+			p.server.giveUp(p)
+		}
+	}
 }
 
 // copyOutput delivers what the process writes to standard error.

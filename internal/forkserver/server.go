@@ -69,6 +69,8 @@ type server struct {
 	// early are those that ended before it was known who they are: they are copies of a template.
 	early map[int]unix.WaitStatus
 	gone  bool
+	// unreported are those that have ended without a word of the server.
+	unreported map[int]bool
 
 	done chan struct{} // closed when the reader has ended
 }
@@ -100,7 +102,8 @@ func startServer(launch func(*exec.Cmd) (proc.Process, error), program string, e
 	}
 	theirs.Close()
 	s = &server{child: child, conn: conn, limit: answerLimit, answer: make(chan error, 1),
-		processes: map[int]*process{}, early: map[int]unix.WaitStatus{}, done: make(chan struct{})}
+		processes: map[int]*process{}, early: map[int]unix.WaitStatus{}, unreported: map[int]bool{},
+		done: make(chan struct{})}
 	_ = s.conn.SetReadDeadline(time.Now().Add(s.limit))
 	first, err := receive(s.conn)
 	if err == nil && first.kind != reportStarted {
@@ -285,9 +288,22 @@ func (s *server) take(r report) {
 		if p := s.processes[r.pid]; p != nil {
 			delete(s.processes, r.pid)
 			p.end(endError(unix.WaitStatus(r.status)))
+		} else if s.unreported[r.pid] { // its number was not free until now
+			delete(s.unreported, r.pid)
 		} else {
 			s.early[r.pid] = unix.WaitStatus(r.status)
 		}
+	}
+}
+
+// giveUp ends a process that has ended, though the server has not said so.
+func (s *server) giveUp(p *process) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.processes[p.pid] == p {
+		delete(s.processes, p.pid)
+		s.unreported[p.pid] = true
+		p.end(errSilent)
 	}
 }
 
