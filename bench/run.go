@@ -153,7 +153,7 @@ func (b *bench) laterFiles(ctx context.Context) error {
 			}
 		}
 	}
-	b.table.compare(row{figure: "boot from the boot cache to first completed op, in the second file of a process and later",
+	b.table.compare(row{figure: "boot from the boot cache to first completed op, in a process's second file and later",
 		value: later.String(), reference: first.String(),
 		ratio: fmt.Sprintf("%.2f", float64(later.median())/float64(first.median())), target: "<= 60 ms"},
 		later.median() <= 60*time.Millisecond)

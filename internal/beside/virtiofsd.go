@@ -79,7 +79,8 @@ func virtiofsdArgs(path string) []string {
 		return []string{"-f", "--fd=3", files, "-o",
 			"source=" + directoryPath + ",sandbox=chroot,cache=auto,modcaps=-mknod,log_level=warn"}
 	}
-	return []string{"--fd=3", files, "--shared-dir=" + directoryPath, "--sandbox=chroot", "--cache=auto", "--modcaps=-mknod",
+	return []string{"--fd=3", files, "--shared-dir=" + directoryPath, "--sandbox=chroot", "--cache=auto",
+		"--modcaps=-mknod",
 		"--log-level=warn"}
 }
 

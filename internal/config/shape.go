@@ -43,6 +43,6 @@ func (p *Profile) CheckShares() error {
 	if len(p.Shape.Shares) == 0 || p.Initrd == "" && p.InjectAgent && !p.Shape.IsFromDisk() {
 		return nil
 	}
-	return fmt.Errorf("profile `%s` has rw, and initrd, inject_agent = false or boot_from = \"disk\"; the agent of the "+
-		"built-in initrd mounts what rw says", p.Name)
+	return fmt.Errorf("profile `%s` has rw, and initrd, inject_agent = false or boot_from = \"disk\"; the agent of "+
+		"the built-in initrd mounts what rw says", p.Name)
 }

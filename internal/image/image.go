@@ -358,8 +358,8 @@ func modules(img *Image, k *chosenKernel, spec Spec) (set moduleSet, err error) 
 	}
 	if len(spec.Shares) > 0 {
 		if !k.tree.Has(shareModule) {
-			return set, wrap(fmt.Errorf("it has no virtiofs (CONFIG_VIRTIO_FS), neither built in nor as a module in %s, "+
-				"which `rw` needs", k.tree.Dir()))
+			return set, wrap(fmt.Errorf("it has no virtiofs (CONFIG_VIRTIO_FS), neither built in nor as a module in "+
+				"%s, which `rw` needs", k.tree.Dir()))
 		}
 		late = append(late, shareModule)
 	}

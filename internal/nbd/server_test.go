@@ -273,10 +273,12 @@ func TestResume(t *testing.T) {
 
 // TestInOrder delays earlier requests longer than later ones, which are answered in their order all the same.
 func TestInOrder(t *testing.T) {
-	for name, want := range map[string]terms{"": {}, InOrder: {inOrder: true}, AtRandom: {inOrder: true, atRandom: true}} {
+	all := map[string]terms{"": {}, InOrder: {inOrder: true}, AtRandom: {inOrder: true, atRandom: true}}
+	for name, want := range all {
 		var conn bytes.Buffer
 		s := &session{disk: newMemory(1 << 20), conn: &conn}
-		if begins, err := s.negotiate(option{kind: optGo, data: encodeGo(name)}); !begins || err != nil || s.terms != want {
+		begins, err := s.negotiate(option{kind: optGo, data: encodeGo(name)})
+		if !begins || err != nil || s.terms != want {
 			t.Errorf("%q: %t, %v, %+v", name, begins, err, s.terms)
 		}
 	}

@@ -154,21 +154,7 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 		return nil, &StartError{Err: err}
 	}
 	child.close()
-	for _, p := range []*consolepipe.Pipe{m.serial, m.hvc} {
-		m.readers.Add(1)
-		go func() {
-			defer m.readers.Done()
-			p.Run()
-		}()
-	}
-	if ends.rng != nil {
-		m.serveEntropy(ends.rng)
-	}
-	if cfg.Shape.IsDeterministic() {
-		m.startPacer(ends.pacer)
-	}
-	m.beside.Watch(m.proc.Kill)
-	go m.reap()
+	m.serve(ends)
 
 	meet := qmp.Connect
 	switch {
@@ -203,6 +189,25 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 		return nil, m.loadError(ctx, err)
 	}
 	return m.checked()
+}
+
+// serve begins what the machine needs of us while it runs.
+func (m *Machine) serve(ends *hostEnds) {
+	for _, p := range []*consolepipe.Pipe{m.serial, m.hvc} {
+		m.readers.Add(1)
+		go func() {
+			defer m.readers.Done()
+			p.Run()
+		}()
+	}
+	if ends.rng != nil {
+		m.serveEntropy(ends.rng)
+	}
+	if m.cfg.Shape.IsDeterministic() {
+		m.startPacer(ends.pacer)
+	}
+	m.beside.Watch(m.proc.Kill)
+	go m.reap()
 }
 
 // launch starts the process, or makes it of a template.

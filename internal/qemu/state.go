@@ -241,8 +241,8 @@ func (m *Machine) loadState(ctx context.Context) error {
 	r := m.cfg.Restore
 	var ports []chardev
 	var address string
-	// A restored machine is where it was: it announces itself to nobody. Else it would do so for a second, with the MACs
-	// of its command line, also for NICs that come later, and so would its copies, whose guests have other MACs.
+	// A restored machine is where it was: it announces itself to nobody. Else it would do so for a second, with the
+	// MACs of its command line, also for NICs that come later, and so would its copies, whose guests have other MACs.
 	commands := []qmp.Command{{Name: qmp.Negotiate}, stateCapabilities(), setAnnounceRounds(0)}
 	if m.dialsAgent() {
 		commands = append(commands, queryChardevs(&ports))

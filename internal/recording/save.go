@@ -33,7 +33,8 @@ func (t *Tape) Save(vmlinux string, panicked bool, add func(name, what string, w
 	}
 	m.Panicked, m.Vmlinux, m.StateLen, m.LogLen = panicked, vmlinux, t.StateLen, info.Size()
 	base := Prefix + m.VM
-	add(base+LogFile, "all that has reached the guest of vm `"+m.VM+"`, as QEMU reads it when it is unpacked", func(w io.Writer) error {
+	what := "all that has reached the guest of vm `" + m.VM + "`, as QEMU reads it when it is unpacked"
+	add(base+LogFile, what, func(w io.Writer) error {
 		sum := sha256.New()
 		z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
 		if err != nil {

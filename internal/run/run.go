@@ -357,7 +357,8 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate, printer
 	if err != nil {
 		return ExitError, nil, fmt.Errorf("pool: %w", err)
 	}
-	d := &dispatcher{o: s.o, command: s.command, idle: &s.idle, pool: pool, temp: s.temp, kept: s.kept, events: s.events,
+	d := &dispatcher{o: s.o, command: s.command, idle: &s.idle, pool: pool, temp: s.temp, kept: s.kept,
+		events:  s.events,
 		stopAll: make(chan struct{}), killAll: make(chan struct{}), early: printer.failed,
 		ignored: &s.ignored}
 	runCtx, cancel := context.WithCancel(ctx)

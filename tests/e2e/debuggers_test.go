@@ -71,7 +71,8 @@ end)
 		`first: #0 +context_switch `)
 	wantAll(t, tool(t, "sys\nbt\nlog\nquit\n", "crash", "-s", "--no_scroll", vmlinux, core),
 		`PANIC: "Kernel panic - not syncing: sysrq triggered crash"`, `COMMAND: "sh"`,
-		`#\d+ \[\w+\] sysrq_handle_crash at`, `\] sysrq: Trigger a crash\n`, `RELEASE: `+regexp.QuoteMeta(string(release[1])))
+		`#\d+ \[\w+\] sysrq_handle_crash at`, `\] sysrq: Trigger a crash\n`,
+		`RELEASE: `+regexp.QuoteMeta(string(release[1])))
 }
 
 // debugKernel returns the vmlinux of a kernel of Debian. It stays in dist/, alone of its kind.

@@ -40,8 +40,8 @@ func TestHostileConsole(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, hostProfile)
 	p.write("tests/x.test.lua", hostileConsole)
-	kept, junit, page := filepath.Join(p.dir, "kept"), filepath.Join(p.dir, "junit.xml"), filepath.Join(p.dir, "page.html")
-	events := filepath.Join(p.dir, "events.jsonl")
+	kept, junit := filepath.Join(p.dir, "kept"), filepath.Join(p.dir, "junit.xml")
+	page, events := filepath.Join(p.dir, "page.html"), filepath.Join(p.dir, "events.jsonl")
 
 	screen, terminal := openTerminal(t)
 	started := p.startOn(terminal, "-v", "--artifacts", kept, "--junit", junit, "--report", page,

@@ -16,7 +16,8 @@ type driver struct {
 
 // diskDrivers are the drivers of a disk, by the words for how it is connected.
 var diskDrivers = map[string][]driver{
-	"virtio-blk": {{"pci", "virtio-pci", "virtio_pci", "VIRTIO_PCI"}, {"virtio", "virtio_blk", "virtio_blk", "VIRTIO_BLK"}},
+	"virtio-blk": {{"pci", "virtio-pci", "virtio_pci", "VIRTIO_PCI"},
+		{"virtio", "virtio_blk", "virtio_blk", "VIRTIO_BLK"}},
 	"virtio-scsi": {{"pci", "virtio-pci", "virtio_pci", "VIRTIO_PCI"},
 		{"virtio", "virtio_scsi", "virtio_scsi", "SCSI_VIRTIO"}, {"scsi", "sd", "sd_mod", "BLK_DEV_SD"}},
 	"nvme": {{"pci", "nvme", "nvme", "BLK_DEV_NVME"}},

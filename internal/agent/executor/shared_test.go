@@ -239,8 +239,8 @@ func TestSharedMemoryBroken(t *testing.T) {
 	}
 }
 
-// preferOn has all threads of this process and another process run on one CPU until the end of the test, where the other
-// one goes first.
+// preferOn has all threads of this process and another process run on one CPU until the end of the test, where the
+// other one goes first.
 func preferOn(t *testing.T, pid int) {
 	t.Helper()
 	var before, one unix.CPUSet

@@ -18,7 +18,8 @@ import (
 
 // Image returns what a machine of that shape boots, and whether it can have the shape. Firmware that looks for it by
 // itself gets nothing. UEFI starts no vmlinux, and one that QEMU starts does not learn of a text screen, and finds no
-// table of ACPI's where there is a TPM: they get the kernel as it was found. machineType is "" for that of the architecture.
+// table of ACPI's where there is a TPM: they get the kernel as it was found. machineType is "" for that of the
+// architecture.
 func Image(s machine.Shape, machineType string, opts *topology.BootOpts, spec image.Spec, hasDisks bool,
 	wait ready.Condition, resolve func() (*image.Image, error)) (*image.Image, error) {
 	var img *image.Image
@@ -42,7 +43,8 @@ func Image(s machine.Shape, machineType string, opts *topology.BootOpts, spec im
 	if err == nil && s.HasTPM() && img.PVH && img.Kernel == img.KernelFile {
 		err = errors.New("tpm: a vmlinux that QEMU starts does not find it; boot a bzImage")
 	}
-	if err != nil || !s.IsUEFI() && !s.HasDisplay() && !s.HasTPM() || img.KernelFile == "" || img.KernelFile == img.Kernel {
+	asItIs := !s.IsUEFI() && !s.HasDisplay() && !s.HasTPM()
+	if err != nil || asItIs || img.KernelFile == "" || img.KernelFile == img.Kernel {
 		return img, err
 	}
 	asFound := *img

@@ -54,7 +54,8 @@ func folder(t *testing.T, change func(m *recording.Manifest)) string {
 	if err == nil {
 		err = m.Write(f)
 	}
-	for name, text := range map[string]string{"vmlinux": "", "guest-n1.log.zst": pack(t, "log"), "guest-n1.state": "state"} {
+	files := map[string]string{"vmlinux": "", "guest-n1.log.zst": pack(t, "log"), "guest-n1.state": "state"}
+	for name, text := range files {
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)
 		}

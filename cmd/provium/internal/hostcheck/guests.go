@@ -190,7 +190,8 @@ func SharedDirectories(h Host) Result {
 	if err != nil {
 		r.Status, r.Found = Note, "no virtiofsd"
 		r.Effect = "guests cannot have `rw`"
-		r.Remedy = "install the package `virtiofsd` (Debian 13, Ubuntu 24.04, Fedora) or `qemu-system-common` (Debian 12)"
+		r.Remedy = "install the package `virtiofsd` (Debian 13, Ubuntu 24.04, Fedora) or " +
+			"`qemu-system-common` (Debian 12)"
 		return r
 	}
 	r.Found = path
