@@ -62,8 +62,8 @@ type VM struct {
 
 func newVM(h *Host, w *shaped.World, name string, p *Profile, opts *topology.BootOpts) *VM {
 	v := &VM{host: h, world: w, name: name, profile: p, opts: opts, state: topology.Created,
-		life: make(chan struct{}, 1), inFlight: map[string]int{}, news: announce.VM{Emit: h.emit, File: h.File, Name: name, Profile: p.Name,
-			Source: p.Source}}
+		life: make(chan struct{}, 1), inFlight: map[string]int{},
+		news: announce.VM{Emit: h.emit, File: h.File, Name: name, Profile: p.Name, Source: p.Source}}
 	v.Actor = handle.NewActor(v)
 	v.disks = disk.NewShelf(h.diskEnv(), v)
 	v.inspect.Places, v.inspect.DumpDir = &h.places, h.DumpDir

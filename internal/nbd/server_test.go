@@ -273,8 +273,8 @@ func TestResume(t *testing.T) {
 
 // TestInOrder delays earlier requests longer than later ones, which are answered in their order all the same.
 func TestInOrder(t *testing.T) {
-	all := map[string]terms{"": {}, InOrder: {inOrder: true}, AtRandom: {inOrder: true, atRandom: true}}
-	for name, want := range all {
+	modes := map[string]terms{"": {}, InOrder: {inOrder: true}, AtRandom: {inOrder: true, atRandom: true}}
+	for name, want := range modes {
 		var conn bytes.Buffer
 		s := &session{disk: newMemory(1 << 20), conn: &conn}
 		begins, err := s.negotiate(option{kind: optGo, data: encodeGo(name)})
