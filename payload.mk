@@ -23,7 +23,10 @@ HOST_CFLAGS ?= -O2 -Wall -Wextra
 BUSYBOX ?= /bin/busybox
 
 GUEST_CC     ?= gcc
-GUEST_CFLAGS ?= -static -Os -Wall -Wextra -fno-asynchronous-unwind-tables -ffunction-sections -fdata-sections
+# At -Os, gcc makes `rep movsb` of memcpy, which an emulated guest carries out byte by byte: the C library's is ten
+# times as fast.
+GUEST_CFLAGS ?= -static -Os -Wall -Wextra -fno-asynchronous-unwind-tables -ffunction-sections -fdata-sections \
+	-fno-builtin-memcpy -fno-builtin-memset
 GUEST_LDFLAGS ?= -Wl,--gc-sections -Wl,-z,norelro -Wl,-z,noexecstack -s
 
 # provium-agent is one file: a C program, and the agent at the addresses where Go puts
