@@ -220,8 +220,8 @@ func (x *Executor) onTheSpot(r *request) *execAnswer {
 	}
 	a, err := answer{}, error(unix.EAGAIN)
 	if r.single() {
-		// An executor that was run at once has answered, and waits for the next call in shared memory: to recall it from
-		// there would have that go by the socket as well, and all that follow.
+		// An executor that was run at once has answered, and waits for the next call in shared memory: to recall it
+		// from there would have that go by the socket as well, and all that follow.
 		a, err = x.in.read(x.sock, unix.MSG_DONTWAIT)
 	}
 	if err == unix.EAGAIN {
