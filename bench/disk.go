@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -40,19 +41,25 @@ var diskWork = []struct {
 	{"random writes of 4 KiB", "randwrite", 800, 4 << 10},
 }
 
-// disks compares a disk of ours with one that QEMU serves from a raw file, both in one
-// guest and in turns.
+// disks compares a disk of ours with one that QEMU serves from a raw file, and with one that qemu-nbd serves, which is
+// another process as our server is, all in one guest and in turns.
 func (b *bench) disks(ctx context.Context) (err error) {
 	dir, err := os.MkdirTemp(b.dir, "disk")
 	if err != nil {
 		return err
 	}
-	raw := filepath.Join(dir, "raw")
-	f, err := os.Create(raw)
-	if err != nil {
-		return err
+	raw, other := filepath.Join(dir, "raw"), filepath.Join(dir, "other")
+	for _, path := range []string{raw, other} {
+		f, err := os.Create(path)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Truncate(diskSize), f.Close()); err != nil {
+			return err
+		}
 	}
-	if err := errors.Join(f.Truncate(diskSize), f.Close()); err != nil {
+	foreign := filepath.Join(dir, "qemu-nbd")
+	if err := b.serveByQEMU(other, foreign); err != nil {
 		return err
 	}
 	disk, err := blockdev.Open(blockdev.Config{Size: diskSize, TempDir: dir})
@@ -70,7 +77,9 @@ func (b *bench) disks(ctx context.Context) (err error) {
 		Kernel: b.image.Kernel, Initrd: b.image.Initrd, Cmdline: b.image.Cmdline, Starter: b.starter,
 		Disks: []qemu.Disk{{Slot: 1, Socket: socket, Serial: "ours"}},
 		Shape: machine.Shape{Args: []string{"-drive", "file=" + raw + ",format=raw,if=none,id=raw,cache=writeback",
-			"-device", "virtio-blk-pci,drive=raw,serial=raw"}}})
+			"-device", "virtio-blk-pci,drive=raw,serial=raw",
+			"-drive", "file=nbd+unix:///?socket=" + foreign + ",format=raw,if=none,id=other,cache=writeback",
+			"-device", "virtio-blk-pci,drive=other,serial=other"}}})
 	if err != nil {
 		return err
 	}
@@ -125,22 +134,42 @@ func (b *bench) compareDisks(disk *blockdev.Disk, work func(serial, mode string,
 			}
 		}
 		for _, w := range diskWork {
-			var ours, reference sample
+			took := map[string]sample{}
 			for range diskRounds {
-				t, err := work("ours", w.mode, w.count)
-				if err != nil {
-					return err
+				for _, serial := range []string{"ours", "raw", "other"} {
+					t, err := work(serial, w.mode, w.count)
+					if err != nil {
+						return err
+					}
+					took[serial] = append(took[serial], t)
 				}
-				ours = append(ours, t)
-				if t, err = work("raw", w.mode, w.count); err != nil {
-					return err
-				}
-				reference = append(reference, t)
 			}
-			b.table.atLeast(w.name+with+" / QEMU's raw file", w.count*w.size, ours, reference, limit)
+			b.table.atLeast(w.name+with+" / QEMU's raw file", w.count*w.size, took["ours"], took["raw"], limit)
+			b.table.compareBulk("… the same / qemu-nbd", w.count*w.size, took["ours"], took["other"])
 		}
 	}
 	return nil
+}
+
+// serveByQEMU has qemu-nbd serve a raw file at a unix socket, until the end of the bench.
+func (b *bench) serveByQEMU(path, socket string) error {
+	cmd := exec.Command("qemu-nbd", "--persistent", "--format=raw", "--cache=writeback", "--shared=0", "--socket="+socket,
+		path)
+	if err := b.starter.Start(cmd); err != nil {
+		return fmt.Errorf("%w (package qemu-utils)", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for {
+		if conn, err := net.Dial("unix", socket); err == nil {
+			return conn.Close()
+		}
+		select {
+		case err := <-ended:
+			return fmt.Errorf("qemu-nbd: %w", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 // serveDisk serves a disk at a unix socket until stop is called.
