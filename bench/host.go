@@ -34,16 +34,18 @@ const rawBootLimit = 2 * time.Minute
 
 // bench is what all measurements share.
 type bench struct {
-	table   table
-	starter *proc.Starter
-	copies  *forkserver.Starter
-	images  *image.Store
-	image   *image.Image
-	accel   accelerator.Choice
-	dir     string // temporary
-	refInit string // initrd of the reference guest
-	refTool string // reference programs, for use inside a guest
-	swapper string // two programs that only answer each other, likewise
+	table table
+	// answered are the times of plain QEMUs from their start to the first answer of a guest that they restored.
+	answered sample
+	starter  *proc.Starter
+	copies   *forkserver.Starter
+	images   *image.Store
+	image    *image.Image
+	accel    accelerator.Choice
+	dir      string // temporary
+	refInit  string // initrd of the reference guest
+	refTool  string // reference programs, for use inside a guest
+	swapper  string // two programs that only answer each other, likewise
 }
 
 func newBench(ctx context.Context) (b *bench, err error) {

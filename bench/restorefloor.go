@@ -8,8 +8,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"provium/internal/arch"
+	"provium/internal/guest"
 	"provium/internal/proc"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -35,28 +38,30 @@ func (r *recorder) Launch(cmd *exec.Cmd, opens ...proc.File) (proc.Process, erro
 }
 
 // rawRestore starts the QEMU of a restore with the same command line, has it load the
-// same state, and returns the time until it says that the guest runs. Nobody talks to
-// the guest. It is what a restore costs at least without a change of QEMU.
-func (b *bench) rawRestore(ctx context.Context, command *recorder, path string) (time.Duration, error) {
+// same state, and returns the time until it says that the guest runs, to which nobody
+// talks, and until the guest's agent has then answered. It is what a restore costs at
+// least without a change of QEMU.
+func (b *bench) rawRestore(ctx context.Context, command *recorder, path string) (
+	runs, answers time.Duration, err error) {
 	restore := command.last
 	dir, err := os.MkdirTemp(b.dir, "raw")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer os.RemoveAll(dir)
 	r, err := snapshot.Open(path)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer r.Close()
 	state, err := os.Open(path)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer state.Close()
 	saved := r.Manifest().Sections["state"]
 	if _, err := state.Seek(saved.Offset, 0); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	var ours, theirs []*os.File
 	defer func() {
@@ -67,7 +72,7 @@ func (b *bench) rawRestore(ctx context.Context, command *recorder, path string) 
 	for range 3 { // QMP and the consoles
 		p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		ours = append(ours, os.NewFile(uintptr(p[0]), "ours"))
 		theirs = append(theirs, os.NewFile(uintptr(p[1]), "theirs"))
@@ -86,7 +91,7 @@ func (b *bench) rawRestore(ctx context.Context, command *recorder, path string) 
 	start := time.Now()
 	child, err := b.starter.Launch(cmd, command.opens...)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	stop := context.AfterFunc(ctx, child.Kill)
 	defer stop()
@@ -109,13 +114,30 @@ func (b *bench) rawRestore(ctx context.Context, command *recorder, path string) 
 			err = awaitLine(lines, `"event": "RESUME"`)
 		}
 	}
-	took := time.Since(start)
+	runs = time.Since(start)
+	if err == nil {
+		err = firstAnswer(ctx, filepath.Join(dir, "agent"))
+	}
+	answers = time.Since(start)
 	child.Kill()
 	_ = child.Wait() // it was killed
 	if err != nil {
-		return 0, fmt.Errorf("raw restore: %w; qemu said: %s", errors.Join(ctx.Err(), err), said.String())
+		return 0, 0, fmt.Errorf("raw restore: %w; qemu said: %s", errors.Join(ctx.Err(), err), said.String())
 	}
-	return took, nil
+	return runs, answers, nil
+}
+
+// firstAnswer has the agent behind a socket answer once.
+func firstAnswer(ctx context.Context, socket string) error {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return err
+	}
+	agent, err := guest.Connect(ctx, conn, guest.Config{})
+	if err != nil {
+		return err
+	}
+	return errors.Join(agent.Ping(ctx), agent.Close())
 }
 
 // awaitLine reads QMP up to a line with a text, or to an error.

@@ -144,7 +144,7 @@ func (b *bench) restores(ctx context.Context, path string, cold sample) error {
 			if round%floorEvery != 0 {
 				continue
 			}
-			raw, err := b.rawRestore(ctx, command, path)
+			raw, answered, err := b.rawRestore(ctx, command, path)
 			if err != nil {
 				return err
 			}
@@ -153,6 +153,7 @@ func (b *bench) restores(ctx context.Context, path string, cold sample) error {
 				return err
 			}
 			floor, program = append(floor, raw), append(program, start)
+			b.answered = append(b.answered, answered)
 		}
 		return nil
 	})
@@ -245,7 +246,9 @@ func (b *bench) cachedBoots(ctx context.Context, cold sample) error {
 			return err
 		}
 	}
-	b.table.compare(row{figure: "boot from the boot cache to first completed op", value: all.String(),
+	b.table.floor("boot from the boot cache, in a process without templates / raw QEMU restoring the same, to first "+
+		"completed op", all, b.answered)
+	b.table.compare(row{figure: "  the same / cold boot", value: all.String(),
 		reference: cold.String(),
 		ratio:     fmt.Sprintf("%.3f", float64(all.median())/float64(cold.median())), target: "<= 80 ms"},
 		all.median() <= 80*time.Millisecond)
