@@ -153,8 +153,8 @@ func (b *bench) compareDisks(disk *blockdev.Disk, work func(serial, mode string,
 
 // serveByQEMU has qemu-nbd serve a raw file at a unix socket, until the end of the bench.
 func (b *bench) serveByQEMU(path, socket string) error {
-	cmd := exec.Command("qemu-nbd", "--persistent", "--format=raw", "--cache=writeback", "--shared=0", "--socket="+socket,
-		path)
+	cmd := exec.Command("qemu-nbd", "--persistent", "--format=raw", "--cache=writeback", "--shared=0",
+		"--socket="+socket, path)
 	if err := b.starter.Start(cmd); err != nil {
 		return fmt.Errorf("%w (package qemu-utils)", err)
 	}

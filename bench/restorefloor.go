@@ -95,25 +95,11 @@ func (b *bench) rawRestore(ctx context.Context, command *recorder, path string) 
 	}
 	stop := context.AfterFunc(ctx, child.Kill)
 	defer stop()
-	_, err = fmt.Fprintf(ours[0], `{"execute":"qmp_capabilities"}
-{"execute":"migrate-set-capabilities","arguments":{"capabilities":[{"capability":"events","state":true},{"capability":"x-ignore-shared","state":true}]}}
-{"execute":"migrate-incoming","arguments":{"uri":"fd:%d"}}
-`, 2+len(cmd.ExtraFiles))
-	if err == nil {
-		for _, f := range theirs {
-			f.Close()
-		}
-		theirs = nil
-		lines := bufio.NewScanner(ours[0])
-		lines.Buffer(nil, 1<<20)
-		err = awaitLine(lines, `"status": "completed"`)
-		if err == nil {
-			_, err = fmt.Fprintln(ours[0], `{"execute":"cont"}`)
-		}
-		if err == nil {
-			err = awaitLine(lines, `"event": "RESUME"`)
-		}
+	for _, f := range theirs {
+		f.Close()
 	}
+	theirs = nil
+	err = loadAndRun(ours[0], 2+len(cmd.ExtraFiles))
 	runs = time.Since(start)
 	if err == nil {
 		err = firstAnswer(ctx, filepath.Join(dir, "agent"))
@@ -125,6 +111,26 @@ func (b *bench) rawRestore(ctx context.Context, command *recorder, path string) 
 		return 0, 0, fmt.Errorf("raw restore: %w; qemu said: %s", errors.Join(ctx.Err(), err), said.String())
 	}
 	return runs, answers, nil
+}
+
+// loadAndRun has the QEMU behind a monitor load the state in its file of that number, and waits until the guest runs.
+func loadAndRun(monitor *os.File, number int) error {
+	_, err := fmt.Fprintf(monitor, `{"execute":"qmp_capabilities"}
+{"execute":"migrate-set-capabilities","arguments":{"capabilities":[{"capability":"events","state":true},{"capability":"x-ignore-shared","state":true}]}}
+{"execute":"migrate-incoming","arguments":{"uri":"fd:%d"}}
+`, number)
+	if err != nil {
+		return err
+	}
+	lines := bufio.NewScanner(monitor)
+	lines.Buffer(nil, 1<<20)
+	if err := awaitLine(lines, `"status": "completed"`); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(monitor, `{"execute":"cont"}`); err != nil {
+		return err
+	}
+	return awaitLine(lines, `"event": "RESUME"`)
 }
 
 // firstAnswer has the agent behind a socket answer once.
