@@ -37,7 +37,7 @@ test("commands, files, workers and system calls", function(t)
   fails("", sleep.await, sleep)
 end)
 
-test("snapshots keep the guest as it was", {slow = true}, function(t)
+test("snapshots keep the guest as it was", function(t)
   local vm = base:fork()
   vm:write_file("/tmp/s", "before")
   local s = vm:snapshot()
@@ -49,7 +49,7 @@ test("snapshots keep the guest as it was", {slow = true}, function(t)
   t:assert_eq(vm:run("cat /tmp/s").exit_code, 1)
 end)
 
-test("a disk that fails, and one that comes while the guest runs", {slow = true}, function(t)
+test("a disk that fails, and one that comes while the guest runs", function(t)
   local vm = provium:vm("disks", "arm64", {disks = {{scratch = "16M", id = "first"}}}):boot()
   local write = "dd if=/dev/zero of=/dev/disk/by-id/virtio-%s bs=4096 count=4 oflag=direct"
   local late = vm:attach_disk({id = "late", size = 16 << 20})
@@ -61,7 +61,7 @@ test("a disk that fails, and one that comes while the guest runs", {slow = true}
   end
 end)
 
-test("guests reach each other", {slow = true}, function(t)
+test("guests reach each other", function(t)
   local bridge = provium:bridge("net")
   local a, b = base:fork(), base:fork()
   bridge:attach(a)
@@ -69,7 +69,7 @@ test("guests reach each other", {slow = true}, function(t)
   t:assert_contains(a:run("ping -c 1 -W 20 " .. b:name()):assert_ok().stdout, "1 packets received")
 end)
 
-test("a panic has its title", {slow = true, expect_panic = true}, function(t)
+test("a panic has its title", {expect_panic = true}, function(t)
   local vm = base:fork()
   -- The guest may be gone before it has answered that the command runs.
   fails("sysrq triggered crash", vm.run, vm, "echo c >/proc/sysrq-trigger; sleep 60", {timeout = 60})

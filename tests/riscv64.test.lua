@@ -1,5 +1,5 @@
--- Guests of riscv64: Debian's kernel and busybox. The first boot takes a quarter of a minute of
--- emulation, so every test is slow; those that follow start from the boot cache.
+-- Guests of riscv64: Debian's kernel and busybox. The first boot takes ten seconds of emulation
+-- and more; those that follow start from the boot cache.
 
 local function boot(name, options) return provium:vm(name, "riscv64", options):boot() end
 
@@ -9,7 +9,7 @@ local function fails(want, f, ...)
   assert(tostring(err):find(want, 1, true), ("%q is not in %q"):format(want, tostring(err)))
 end
 
-test("commands, files, workers and system calls", {slow = true}, function(t)
+test("commands, files, workers and system calls", function(t)
   local vm = boot("base")
   t:assert_eq(vm:run("uname -m"):assert_ok().stdout, "riscv64\n")
   vm:write_file("/tmp/f", "hello")
@@ -19,7 +19,7 @@ test("commands, files, workers and system calls", {slow = true}, function(t)
   assert(worker:syscall(172).ret > 1) -- getpid
 end)
 
-test("snapshots keep the guest as it was", {slow = true}, function(t)
+test("snapshots keep the guest as it was", function(t)
   local vm = boot("base"):fork()
   vm:write_file("/tmp/s", "before")
   local s = vm:snapshot()
@@ -31,7 +31,16 @@ test("snapshots keep the guest as it was", {slow = true}, function(t)
   t:assert_eq(vm:run("cat /tmp/s").exit_code, 1)
 end)
 
-test("a disk that fails, and one that comes while the guest runs", {slow = true}, function(t)
+test("timers go on in a restored guest", function(t)
+  local vm = boot("timers") -- from the boot cache, or with a restore
+  local snapshot = vm:snapshot()
+  vm:shutdown()
+  vm:restore(snapshot)
+  vm:run("sleep 0.2", {timeout = "30s"}):assert_ok()
+  assert(vm:syscall(172).ret > 1) -- getpid: the agent waits for its answer with a limit
+end)
+
+test("a disk that fails, and one that comes while the guest runs", function(t)
   local vm = boot("disks", {disks = {{scratch = "16M", id = "first"}}})
   local write = "dd if=/dev/zero of=/dev/disk/by-id/virtio-%s bs=4096 count=4 oflag=direct"
   local late = vm:attach_disk({id = "late", size = 16 << 20})
@@ -43,7 +52,7 @@ test("a disk that fails, and one that comes while the guest runs", {slow = true}
   end
 end)
 
-test("guests reach each other", {slow = true}, function(t)
+test("guests reach each other", function(t)
   local base = boot("base")
   local bridge = provium:bridge("net")
   local a, b = base:fork(), base:fork()
@@ -52,7 +61,7 @@ test("guests reach each other", {slow = true}, function(t)
   t:assert_contains(a:run("ping -c 1 -W 20 " .. b:name()):assert_ok().stdout, "1 packets received")
 end)
 
-test("a panic has its title", {slow = true, expect_panic = true}, function(t)
+test("a panic has its title", {expect_panic = true}, function(t)
   local vm = boot("base"):fork()
   fails("sysrq triggered crash", vm.run, vm, "echo c >/proc/sysrq-trigger", {timeout = 60})
 end)
