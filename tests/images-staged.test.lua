@@ -91,7 +91,7 @@ local function as_service(t, reset)
   works(t, vm)
   -- It comes back as another user.
   vm:write_file("/etc/agent-user", "nobody\n")
-  pcall(vm.run, vm, "kill $PPID")
+  pcall(vm.run, vm, "kill $PPID; while kill -0 $PPID; do sleep 0.01; done")
   t:assert_contains(vm:run("id").stdout, "uid=65534(nobody)")
   works(t, vm)
   local function refused(fn, why) t:assert_contains(t:assert_raises(fn), why) end
