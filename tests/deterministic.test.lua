@@ -64,7 +64,7 @@ test("a disk is done in no time, in the order of its requests", function(t)
   vm:run("head -c 4194304 /dev/urandom >/tmp/a; dd if=/tmp/a of=/dev/vda bs=64k conv=fsync"):assert_ok()
   t:assert_eq(disk:read_sectors(0, 8192), vm:read_file("/tmp/a"))
   local s = vm:snapshot()
-  -- The host's time is none of the guest's, and a fault comes at the same request each time.
+  -- The guest does not see the host's time, and a fault comes at the same request each time.
   local look = function()
     disk:inject({op = "read", delay = 0.02})
     disk:inject({op = "write", errno = "EIO", probability = 0.3})

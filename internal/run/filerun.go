@@ -43,7 +43,7 @@ type resources interface {
 type fileRun struct {
 	job       *job
 	command   *workers.Command
-	idle      *workers.Kept // workers that have run other files; nil: there are none
+	idle      *workers.Kept // workers that have run other files; nil keeps none
 	resources resources
 	limit     time.Duration          // 0: none; waiting for resources does not count
 	fair      bool                   // nobody has asked for the limit; see package deadline
