@@ -193,7 +193,7 @@ func (f *fileRun) serve(w *workers.Worker, stopAll, killAll <-chan struct{}, why
 	if f.done == nil || !f.done.Reusable {
 		return f.outcome(w)
 	}
-	if f.stop != nil { // it waits for what never comes
+	if f.stop != nil || f.idle == nil { // it waits for what never comes
 		w.Kill()
 		return f.outcome(w)
 	}
