@@ -156,6 +156,7 @@ func TestAgentComesWithALaterBoot(t *testing.T) {
 	}
 	f.Last().SetAgent(fakemachine.AgentWorks)
 	f.Last().Reboot()
+	must(t, v.WaitReboot(t.Context(), patience)) // an operation before QEMU says so is one of the boot before
 	must(t, v.Ping(t.Context()))
 	must(t, v.Shutdown(t.Context()))
 }
