@@ -284,6 +284,9 @@ func (i *Instance) Reset(ctx context.Context) error {
 	for {
 		i.mu.Lock()
 		again, over, must := i.boot != boot, i.rebooted, i.mustAnswer()
+		if again {
+			i.awaited = i.reboots // the event may be the one of a reboot just before
+		}
 		i.mu.Unlock()
 		if again && !must {
 			return nil
