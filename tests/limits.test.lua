@@ -18,6 +18,18 @@ test("an agent that is stopped", function(t)
   wait_dead(t, vm)
 end)
 
+-- A deterministic guest comes to sync points by itself as long as its agent runs.
+test("a deterministic guest that comes to no sync point", {slow = true}, function(t)
+  local vm = provium:vm("lost", "host", {deterministic = true, memory = "256M"}):boot()
+  t:assert_contains(t:assert_raises(function()
+    vm:run("kill -STOP $(pidof provium-agent); sleep 1000", {timeout = "2s"})
+  end), "no sign of life for")
+  t:assert_eq(vm:state(), "dead")
+  t:assert_contains(t:assert_raises(function() vm:snapshot() end), "vm `lost` is dead: no sign of life")
+  vm:shutdown()
+  t:assert_eq(vm:boot():run("echo alive").stdout, "alive\n")
+end)
+
 test("operations without a limit of their own", {op_timeout = "3s"}, function(t)
   local vm = provium:vm("limitless", "host"):boot()
   vm:run_async("kill -STOP $(pidof provium-agent)")

@@ -51,6 +51,7 @@ var parts = [...]part{
 	{"verdicts", 20, (*verifier).verdicts, verdictsRows},
 	{"clock", 0, (*verifier).clock, clockRows},
 	{"load", 0, (*verifier).load, loadRows},
+	{"determinism", 20, (*verifier).determinism, determinismRows},
 	{"soak", 0, (*verifier).soak, soakRows},
 }
 

@@ -3,6 +3,8 @@ package determinism
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -103,6 +105,8 @@ func compare(a, b []Point) (equal int, d *Difference) {
 			d.What = "the test did something else"
 		case a[i].Received != b[i].Received:
 			d.What = "the guest has answered something else"
+		case a[i].Printed != b[i].Printed:
+			d.What = "the guest has printed something else on its consoles"
 		case a[i].Memory != b[i].Memory:
 			d.What = "the guest's memory differs"
 		default:
@@ -120,6 +124,31 @@ func compare(a, b []Point) (equal int, d *Difference) {
 	next := longer[min(len(a), len(b))]
 	return min(len(a), len(b)), &Difference{Point: next.Number, Op: next.Op,
 		What: fmt.Sprintf("the guest went on in the %s run only", run)}
+}
+
+// Digest returns a short text of all points of a run, by the directory of its logs: runs that are the same have the
+// same, also those of another day or machine.
+func Digest(dir string) (string, error) {
+	entries, err := os.ReadDir(dir) // sorted
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.New()
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), logSuffix) {
+			continue
+		}
+		points, err := read(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return "", err
+		}
+		text, err := json.Marshal(points)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(sum, "%s\n%s\n", e.Name(), text)
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:8]), nil
 }
 
 // read reads a log.

@@ -45,6 +45,14 @@ func TestFirstDifference(t *testing.T) {
 	}
 	same := func(_ *os.File, p []syncpoint.Point) []syncpoint.Point { return p }
 	plain := run(same)
+	sum := func(dir string) string {
+		t.Helper()
+		text, err := Digest(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
 	for want, change := range map[string]func(*os.File, []syncpoint.Point) []syncpoint.Point{
 		"": func(f *os.File, p []syncpoint.Point) []syncpoint.Point {
 			_, _ = f.WriteAt(make([]byte, pageSize), 9*pageSize) // an empty page that was touched
@@ -59,6 +67,11 @@ func TestFirstDifference(t *testing.T) {
 			p[0].Sent = []byte("hallo")
 			return p
 		},
+		"something else on its consoles in or before boot (sync point 1)": func(_ *os.File,
+			p []syncpoint.Point) []syncpoint.Point {
+			p[0].Printed = "x"
+			return p
+		},
 		"memory differs in or before boot (sync point 1)": func(f *os.File, p []syncpoint.Point) []syncpoint.Point {
 			_, _ = f.WriteAt([]byte("x"), 7*pageSize)
 			return p
@@ -70,7 +83,11 @@ func TestFirstDifference(t *testing.T) {
 			return p[:2]
 		},
 	} {
-		all, n, err := Compare(plain, run(change))
+		other := run(change)
+		if (sum(other) == sum(plain)) != (want == "") {
+			t.Errorf("%q: digests %s and %s", want, sum(other), sum(plain))
+		}
+		all, n, err := Compare(plain, other)
 		switch {
 		case err != nil:
 			t.Error(err)

@@ -42,6 +42,7 @@ type Point struct {
 	Op       string `json:"op,omitempty"` // what the host waited for
 	Sent     string `json:"sent"`         // digests: to the guest, by it, and of its memory
 	Received string `json:"received"`
+	Printed  string `json:"printed"`
 	Memory   string `json:"memory"`
 }
 
@@ -91,7 +92,7 @@ func (r *recorder) record(ram *os.File, changed Changed, p syncpoint.Point) erro
 		return fmt.Errorf("memory of the guest: %w", err)
 	}
 	line, err := json.Marshal(Point{Number: r.n, Kind: string(rune(p.Kind)), Op: p.Op, Sent: digest(p.Sent),
-		Received: digest(p.Received), Memory: memory})
+		Received: digest(p.Received), Printed: p.Printed, Memory: memory})
 	if err != nil {
 		return err
 	}

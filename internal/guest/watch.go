@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -320,7 +321,7 @@ func (c *Client) look(ctx context.Context, now time.Time) (more bool) {
 	if w.doubt != nil {
 		call = w.doubt.call
 	}
-	dead, quiet := w.isDead(), w.clock.since(w.heardAt)
+	dead, quiet := w.isDead() || c.pace != nil && hasFairLimit(expired), w.clock.since(w.heardAt)
 	if ask = ask && c.pace == nil && state == "" && quiet.all > 0 && !dead; ask {
 		if !w.asked {
 			w.asked, w.askedAt = true, w.clock
@@ -371,6 +372,13 @@ func (c *Client) expired() (list []expiredCall, text string) {
 		}
 	}
 	return list, text
+}
+
+// hasFairLimit reports whether one of the operations had a limit that nobody has asked for. A deterministic guest is
+// dead then. It is asked for no sign of life, which would be a part of its run: its sync points are signs, and come by
+// themselves.
+func hasFairLimit(expired []expiredCall) bool {
+	return slices.ContainsFunc(expired, func(e expiredCall) bool { return e.op.fair })
 }
 
 // probe asks the guest for a sign of life and waits for it: everything that comes is one.

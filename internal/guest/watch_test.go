@@ -139,6 +139,45 @@ func TestSilentGuest(t *testing.T) {
 	}
 }
 
+// pacedConn is the connection to a deterministic guest that passes a sync point while it is asked for them.
+type pacedConn struct {
+	net.Conn
+	points atomic.Uint64
+	more   atomic.Bool
+}
+
+func (*pacedConn) Adjust(int, int) {}
+func (*pacedConn) Began(string)    {}
+
+func (p *pacedConn) Passed() uint64 {
+	if p.more.Load() {
+		return p.points.Add(1)
+	}
+	return p.points.Load()
+}
+
+// TestNoSyncPoint has a deterministic guest count as dead that passes no sync point any more, and not before.
+func TestNoSyncPoint(t *testing.T) {
+	reasons := make(chan string, 1)
+	host, far := sockets(t)
+	conn := &pacedConn{Conn: host}
+	conn.more.Store(true)
+	c, a := connectOver(t, Config{Watch: quick().deadly(reasons)}, conn, far)
+	s := silence(t, a)
+	time.AfterFunc(3*quick().Limit, func() { conn.more.Store(false) })
+	ctx := WithCall(testContext(t), Call{Text: "vm:run at a.test.lua:3"})
+	_, err := c.Run(ctx, RunRequest{Shell: "x", Timeout: time.Millisecond}) // by the guest's clock
+	if err == nil || !strings.Contains(err.Error(), "no sign of life (in vm:run at a.test.lua:3)") {
+		t.Error(err)
+	}
+	if conn.more.Load() || s.pings.Load() > 0 {
+		t.Errorf("dead while it passes sync points %t, after %d probes", conn.more.Load(), s.pings.Load())
+	}
+	if <-reasons; c.Err() == nil {
+		t.Error("the link is up")
+	}
+}
+
 // TestLimitOfACall replaces the limit on silence for one operation: it ends before the
 // guest counts as dead.
 func TestLimitOfACall(t *testing.T) {

@@ -192,7 +192,10 @@ func (m *Machine) observe() func(syncpoint.Point) error {
 			return m.privateRAM(context.Background(), m.ramBase.Load(), visit)
 		}
 	}
-	return func(p syncpoint.Point) error { return m.cfg.Checks(m.ram, changed, p) }
+	return func(p syncpoint.Point) error {
+		p.Printed = consolepipe.Digest(m.serial, m.hvc)
+		return m.cfg.Checks(m.ram, changed, p)
+	}
 }
 
 // checked returns the machine, which is ended if it cannot be what it is to be.

@@ -63,6 +63,7 @@ type Point struct {
 	Op       string // what the host has begun last
 	Sent     []byte // what has reached the guest at it
 	Received []byte // what the guest has sent since the point before
+	Printed  string // a digest of what it has printed on its consoles until then, filled in by Config.Observe
 }
 
 // Pacer lets a guest go on from one sync point to the next. It is safe for concurrent use.

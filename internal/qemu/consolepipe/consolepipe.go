@@ -4,8 +4,11 @@ package consolepipe
 
 import (
 	"context"
+	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -22,6 +25,8 @@ type Pipe struct {
 
 	mu  sync.Mutex
 	buf []byte
+	n   int64 // delivered, in bytes
+	sum uint32
 }
 
 // New returns the pipe of a socket, which must be non-blocking and is the pipe's from then on. A sink of nil drops
@@ -47,6 +52,19 @@ func (p *Pipe) Sync() {
 	_ = p.raw.Control(func(fd uintptr) { p.drain(int(fd)) })
 }
 
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Digest returns a short text of all that pipes have delivered.
+func Digest(pipes ...*Pipe) string {
+	all := make([]string, 0, len(pipes))
+	for _, p := range pipes {
+		p.mu.Lock()
+		all = append(all, fmt.Sprintf("%08x+%d", p.sum, p.n))
+		p.mu.Unlock()
+	}
+	return strings.Join(all, " ")
+}
+
 // Close closes the socket.
 func (p *Pipe) Close() error { return p.file.Close() }
 
@@ -63,6 +81,8 @@ func (p *Pipe) drain(fd int) (ended bool) {
 		case err != nil || n == 0:
 			return true
 		default:
+			p.n += int64(n)
+			p.sum = crc32.Update(p.sum, castagnoli, p.buf[:n])
 			_, _ = p.sink.Write(p.buf[:n])
 		}
 	}

@@ -93,3 +93,28 @@ func TestConsoleWriteGivenUp(t *testing.T) {
 		t.Error("written to a console that is closed")
 	}
 }
+
+func TestDigest(t *testing.T) {
+	one, a := testPipe(t)
+	other, b := testPipe(t)
+	type printed struct {
+		to   net.Conn
+		text string
+	}
+	seen := map[string]bool{Digest(one, other): true}
+	for _, p := range []printed{{a, "x"}, {b, "x"}, {b, "y"}} {
+		if _, err := p.to.Write([]byte(p.text)); err != nil {
+			t.Fatal(err)
+		}
+		one.Sync()
+		other.Sync()
+		if d := Digest(one, other); seen[d] {
+			t.Errorf("%s was seen before", d)
+		} else {
+			seen[d] = true
+		}
+	}
+	if Digest(one, other) != Digest(one, other) {
+		t.Error("it changes by itself")
+	}
+}

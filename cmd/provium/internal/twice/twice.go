@@ -18,10 +18,12 @@ import (
 const Help = `Run tests twice, or --runs times, and compare what their guests did.
 
 All guests are deterministic, as with --deterministic. In each run they are delayed at
-random. At each sync point at which something reaches a guest or comes from it, that and
-all of the guest's memory must be the same in all runs. The first difference of each
-guest to the first run is shown, with the operation that was under way. Exit code 0: all is the same, and
-the tests have passed. Tests that fail are compared as well.`
+random. At each sync point at which something reaches a guest or comes from it, that, all
+that it has printed on its consoles, and all of its memory must be the same in all runs.
+The first difference of each guest to the first run is shown, with the operation that was
+under way. Exit code 0: all is the same, and the tests have passed. Tests that fail are
+compared as well. The digest is of all that was compared: runs of another day or machine
+that are the same have the same.`
 
 // Run calls run so many times, each with a directory below temp for what the guests do, and compares
 // that with the first, also of tests that have failed. It ends with the first run that differs. The code
@@ -65,6 +67,10 @@ func Run(times int, temp string, stdout, stderr io.Writer, run func(dir string) 
 	if times > 2 {
 		all = fmt.Sprintf("all %d", times)
 	}
-	_, err = fmt.Fprintf(stdout, "the same in %s runs: %d sync points\n", all, points)
+	digest, err := determinism.Digest(first)
+	if err != nil {
+		return 0, err
+	}
+	_, err = fmt.Fprintf(stdout, "the same in %s runs: %d sync points, digest %s\n", all, points, digest)
 	return failed, err
 }
