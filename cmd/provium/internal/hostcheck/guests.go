@@ -154,78 +154,70 @@ func qemuVersion(ctx context.Context, h Host, r Result) Result {
 	return r
 }
 
+// optional is what some guests need and others do not.
+type optional struct {
+	name    string // of the result
+	can     string // what guests can have with it
+	cannot  string // what they cannot have without it
+	missing string // what is said of it then; "" is that the program is not on PATH
+	program string // looked for on PATH, unless find is set
+	find    func(Host) (path string, err error)
+	remedy  string // "" is to install the package of the program
+}
+
+// check looks for it.
+func (o optional) check(h Host) Result {
+	find, missing, remedy := o.find, o.missing, o.remedy
+	if find == nil {
+		find = func(h Host) (string, error) { return h.Programs.Look(o.program) }
+		missing = o.program + " is not on PATH"
+	}
+	path, err := find(h)
+	if err == nil {
+		return Result{Name: o.name, Found: path, Effect: o.can}
+	}
+	if remedy == "" {
+		remedy = "install it: " + install(h, o.program)
+	}
+	return Result{Name: o.name, Status: Note, Found: missing, Effect: o.cannot, Remedy: remedy}
+}
+
 // ImageTool checks whether disk images that are not raw can be used.
 func ImageTool(h Host) Result {
-	r := Result{Name: "disk images", Effect: "qcow2, vhd, vhdx and vmdk images can be disks, besides raw ones"}
-	path, err := h.Programs.Look(ImageProgram)
-	if err != nil {
-		r.Status = Note
-		r.Found = ImageProgram + " is not on PATH"
-		r.Effect = "only raw images can be disks of guests"
-		r.Remedy = "install it: " + install(h, ImageProgram)
-		return r
-	}
-	r.Found = path
-	return r
+	return optional{name: "disk images", can: "qcow2, vhd, vhdx and vmdk images can be disks, besides raw ones",
+		cannot: "only raw images can be disks of guests", program: ImageProgram}.check(h)
 }
 
 // UEFI checks whether guests can be started by UEFI.
 func UEFI(h Host) Result {
-	r := Result{Name: "UEFI", Effect: "guests can have `firmware = \"uefi\"`"}
-	f, err := qemu.FirmwareIn(h.Root)
-	if err != nil {
-		r.Status, r.Found = Note, "no OVMF"
-		r.Effect = "guests start by BIOS only"
-		r.Remedy = "install the package `ovmf` (Debian, Ubuntu) or `edk2-ovmf` (Fedora)"
-		return r
+	find := func(h Host) (string, error) {
+		f, err := qemu.FirmwareIn(h.Root)
+		return f.Code, err
 	}
-	r.Found = f.Code
-	return r
+	return optional{name: "UEFI", can: "guests can have `firmware = \"uefi\"`", cannot: "guests start by BIOS only",
+		missing: "no OVMF", find: find,
+		remedy: "install the package `ovmf` (Debian, Ubuntu) or `edk2-ovmf` (Fedora)"}.check(h)
 }
 
 // SharedDirectories looks for the program that shares directories of the host with guests.
 func SharedDirectories(h Host) Result {
-	r := Result{Name: "shared directories", Effect: "guests can write to directories of the host (`rw`)"}
-	path, err := beside.FindVirtiofsd(h.Root)
-	if err != nil {
-		r.Status, r.Found = Note, "no virtiofsd"
-		r.Effect = "guests cannot have `rw`"
-		r.Remedy = "install the package `virtiofsd` (Debian 13, Ubuntu 24.04, Fedora) or " +
-			"`qemu-system-common` (Debian 12)"
-		return r
-	}
-	r.Found = path
-	return r
+	return optional{name: "shared directories", can: "guests can write to directories of the host (`rw`)",
+		cannot: "guests cannot have `rw`", missing: "no virtiofsd",
+		find: func(h Host) (string, error) { return beside.FindVirtiofsd(h.Root) },
+		remedy: "install the package `virtiofsd` (Debian 13, Ubuntu 24.04, Fedora) or " +
+			"`qemu-system-common` (Debian 12)"}.check(h)
 }
 
 // TPM looks for the program that is a TPM.
 func TPM(h Host) Result {
-	r := Result{Name: "TPM", Effect: "guests can have a TPM (`tpm = true`)"}
-	path, err := h.Programs.Look(beside.TPMProgram)
-	if err != nil {
-		r.Status = Note
-		r.Found = beside.TPMProgram + " is not on PATH"
-		r.Effect = "guests cannot have `tpm = true`"
-		r.Remedy = "install the package `swtpm`"
-		return r
-	}
-	r.Found = path
-	return r
+	return optional{name: "TPM", can: "guests can have a TPM (`tpm = true`)", cannot: "guests cannot have `tpm = true`",
+		program: beside.TPMProgram, remedy: "install the package `swtpm`"}.check(h)
 }
 
 // BootstrapTool looks for the program that makes releases of Debian.
 func BootstrapTool(h Host) Result {
-	r := Result{Name: "Debian", Effect: "guests can have a release of Debian (userland = \"debian:trixie\")"}
-	path, err := h.Programs.Look(userland.BootstrapProgram)
-	if err != nil {
-		r.Status = Note
-		r.Found = userland.BootstrapProgram + " is not on PATH"
-		r.Effect = "userlands such as `debian:trixie` cannot be made"
-		r.Remedy = "install it: " + install(h, userland.BootstrapProgram)
-		return r
-	}
-	r.Found = path
-	return r
+	return optional{name: "Debian", can: "guests can have a release of Debian (userland = \"debian:trixie\")",
+		cannot: "userlands such as `debian:trixie` cannot be made", program: userland.BootstrapProgram}.check(h)
 }
 
 // Accelerator checks whether guests run at the speed of the host's CPU.
