@@ -82,25 +82,12 @@ const warmingBoots = 2
 // firstProgram measures, inside of guests with the host's programs, the first run of Python and the second: in guests
 // of one process, and in the only guest of one.
 func (b *bench) firstProgram(ctx context.Context) error {
-	h, err := b.host()
+	h, err := b.programsHost()
 	if err != nil {
 		return err
 	}
-	h.BootCache = filepath.Join(b.dir, "programs")
-	h.Profiles["programs"] = &lab.Profile{Name: "programs",
-		Image: image.Spec{Profile: "programs", Userland: userland.Source{Kind: userland.Host}}}
-	l := lab.New(h)
-	var first, second, alone, next sample
-	for round := range userlandRounds + warmingBoots {
-		of, to := &first, &second
-		if round < warmingBoots {
-			of, to = nil, nil
-		}
-		if err := b.programsTwice(ctx, l, round, of, to); err != nil {
-			return errors.Join(append(l.CloseScope(context.WithoutCancel(ctx)), err)...)
-		}
-	}
-	if err := errors.Join(l.CloseScope(context.WithoutCancel(ctx))...); err != nil {
+	var first, second, alone, next, least, then sample
+	if err := b.programsOf(ctx, h, userlandRounds+warmingBoots, warmingBoots, &first, &second); err != nil {
 		return err
 	}
 	for round := range userlandRounds + 1 {
@@ -114,10 +101,52 @@ func (b *bench) firstProgram(ctx context.Context) error {
 		if err := addTimes(out, &alone, &next); err != nil {
 			return err
 		}
+		// The floor: a QEMU that is started for the guest alone, and loads the same state.
+		if h, err = b.programsHost(); err != nil {
+			return err
+		}
+		h.Starter, h.Templates = b.starter, nil
+		if err := b.programsOf(ctx, h, 1, 0, &least, &then); err != nil {
+			return err
+		}
 	}
 	b.table.atMost("first `python3 -c 1` of a guest with the host's programs / the second", first, 1.3, second)
 	b.table.info("  the same in the only guest of a process", alone.String(), next.String(),
 		fmt.Sprintf("%.2f", float64(alone.median())/float64(next.median())))
+	b.table.info("  the same in a plain QEMU that loads the same guest", least.String(), then.String(),
+		fmt.Sprintf("%.2f", float64(least.median())/float64(then.median())))
+	b.table.floor("  the first in the only guest of a process / in the plain QEMU", alone, least)
+	return nil
+}
+
+// programsHost returns a host whose guests have the programs of this machine.
+func (b *bench) programsHost() (*lab.Host, error) {
+	h, err := b.host()
+	if err != nil {
+		return nil, err
+	}
+	h.BootCache = filepath.Join(b.dir, "programs")
+	h.Profiles["programs"] = &lab.Profile{Name: "programs",
+		Image: image.Spec{Profile: "programs", Userland: userland.Source{Kind: userland.Host}}}
+	return h, nil
+}
+
+// programsOf adds the first and the second Python of guests of one host, one guest after another, without those of the
+// first few.
+func (b *bench) programsOf(ctx context.Context, h *lab.Host, guests, without int, first, second *sample) (err error) {
+	l := lab.New(h)
+	defer func() {
+		err = errors.Join(append(l.CloseScope(context.WithoutCancel(ctx)), err)...)
+	}()
+	for n := range guests {
+		of, to := first, second
+		if n < without {
+			of, to = nil, nil
+		}
+		if err := b.programsTwice(ctx, l, n, of, to); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
