@@ -1,6 +1,8 @@
 package qemu
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -103,5 +105,43 @@ func TestDeterministicRefusals(t *testing.T) {
 	c := deterministic(func(c *Config) { c.CPUs, c.Starter, c.Dir = 2, s, t.TempDir() })
 	if _, err := Start(t.Context(), *c); err == nil || !strings.Contains(err.Error(), "set cpus = 1") {
 		t.Error(err)
+	}
+}
+
+// TestPluginDoesNotLoad has QEMUs that do not take the plugin: the start fails and says what to do, and no guest runs
+// without it.
+func TestPluginDoesNotLoad(t *testing.T) {
+	s := proc.NewStarter()
+	defer s.Close()
+	for name, said := range map[string]string{
+		"built without":   "plugin interface not enabled in this build",
+		"not loaded":      "Could not load plugin /proc/self/fd/9: failed to map segment",
+		"another version": "TCG plugin /proc/self/fd/9 requires API version 9, but this QEMU supports 1",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			binary, kernel, starts := filepath.Join(dir, "qemu"), filepath.Join(dir, "k"), filepath.Join(dir, "starts")
+			script := "#!/bin/sh\necho \"$*\" >>" + starts + "\necho 'qemu: " + said + "' >&2\nexit 1\n"
+			for _, err := range []error{os.WriteFile(binary, []byte(script), 0o700), os.WriteFile(kernel, nil, 0o600)} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := Start(t.Context(), *deterministic(func(c *Config) {
+				c.Starter, c.Dir, c.Binary, c.Kernel = s, dir, binary, kernel
+			}))
+			if err == nil || !strings.Contains(err.Error(), said+": deterministic guests need a QEMU that takes plugins") {
+				t.Error(err)
+			}
+			text, err := os.ReadFile(starts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for line := range strings.Lines(string(text)) {
+				if !strings.Contains(line, "-plugin ") {
+					t.Errorf("started without the plugin: %s", line)
+				}
+			}
+		})
 	}
 }

@@ -40,7 +40,7 @@ func (e *StartError) Error() string {
 	if e.Stderr == "" {
 		return fmt.Sprintf("qemu start: %v", e.Err)
 	}
-	said := complaint(e.Stderr)
+	said := syncpoint.WithRemedy(complaint(e.Stderr))
 	if strings.Contains(said, "initrd is too large") {
 		said = "memory is too small: " + said
 	}

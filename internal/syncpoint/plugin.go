@@ -54,6 +54,15 @@ func CheckVersion(version string) error {
 		"chooses one)", version)
 }
 
+// WithRemedy returns what a QEMU has said that has not started, with what to do if it does not take the plugin.
+func WithRemedy(said string) string {
+	if !strings.Contains(said, "plugin") {
+		return said
+	}
+	return said + ": deterministic guests need a QEMU that takes plugins, of version 7.2 or 10.0 (profile key `qemu` " +
+		"or --qemu chooses one)"
+}
+
 // Refuses reports whether QEMU, by what it has printed, does not take a plugin of that version of the
 // interface.
 func Refuses(stderr string) bool { return strings.Contains(stderr, "requires API version") }

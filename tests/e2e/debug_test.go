@@ -1,11 +1,17 @@
 package e2e
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
+
+	"provium/internal/recording"
 )
 
 // crashFile makes the kernel of a recorded guest panic, since a value was written before.
@@ -49,6 +55,13 @@ printf "before the write: %d\n", *(int*)&sysctl_panic_on_oom
 	if !regexp.MustCompile(wanted).MatchString(r.stdout.String()) {
 		t.Error(r.report())
 	}
+	if newer, err := filepath.Abs("../../dist/qemu-trixie/qemu-system-x86_64"); err == nil {
+		if _, err := os.Stat(newer); err == nil && version(t, newer) != version(t, "qemu-system-x86_64") {
+			p.run("debug", dir, "--replay", "--qemu", newer).expect(2, "only the same can run it again")
+		}
+	}
+	cutLog(t, dir)
+	p.run("debug", dir, "--replay").expect(2, "the log ends before the end of the recording")
 	// One byte that is another.
 	log := filepath.Join(dir, "guest-n1.log.zst")
 	text, err := os.ReadFile(log)
@@ -60,4 +73,37 @@ printf "before the write: %d\n", *(int*)&sysctl_panic_on_oom
 		t.Fatal(err)
 	}
 	p.run("debug", dir).expect(2, "guest-n1.log.zst is damaged")
+}
+
+// cutLog has a log end in its middle, and the description of the recording agree.
+func cutLog(t *testing.T, dir string) {
+	t.Helper()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	about, log := filepath.Join(dir, "guest-n1.json"), filepath.Join(dir, "guest-n1.log.zst")
+	text, err := os.ReadFile(about)
+	check(err)
+	m, err := recording.ParseManifest(text)
+	check(err)
+	packed, err := os.ReadFile(log)
+	check(err)
+	unpack, err := zstd.NewReader(nil)
+	check(err)
+	defer unpack.Close()
+	whole, err := unpack.DecodeAll(packed, nil)
+	check(err)
+	half := whole[:len(whole)/2]
+	sum := sha256.Sum256(half)
+	m.LogLen, m.LogDigest = int64(len(half)), hex.EncodeToString(sum[:])
+	pack, err := zstd.NewWriter(nil)
+	check(err)
+	check(os.WriteFile(log, pack.EncodeAll(half, nil), 0o600))
+	f, err := os.Create(about)
+	check(err)
+	check(m.Write(f))
+	check(f.Close())
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"regexp"
+	"syscall"
 	"testing"
 
 	"provium/internal/fulltest"
@@ -173,4 +174,25 @@ func TestExplore(t *testing.T) {
 	for range fulltest.Of(1, 10) {
 		p.run("tests/a.test.lua", "--deterministic", "--disturb", "--seed", seed).expect(1, lost)
 	}
+}
+
+// TestDeterministicGuestsEndWithTheirHost kills a run of which one guest stands at a sync point and another one runs:
+// none waits there for ever.
+func TestDeterministicGuestsEndWithTheirHost(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, hostProfile)
+	p.write("tests/a.test.lua", `
+test("two guests", function(t)
+  for _, name in ipairs({"stands", "runs"}) do
+    provium:vm(name, "host", {deterministic = true, memory = "256M"}):boot()
+  end
+  io.write("up\n") io.flush()
+  provium.runs:run("while :; do :; done")
+end)
+`)
+	r := p.start()
+	r.await("up")
+	r.signal(syscall.SIGKILL)
+	_ = r.cmd.Wait()
+	p.clearTemp()
 }
