@@ -126,6 +126,9 @@ const (
 	lookEach = 2 * time.Second
 	// standstill is after how many looks without progress it does not.
 	standstill = 15
+	// patience is how long gdb waits for an answer of QEMU, in seconds. It takes what comes later for the answer to
+	// another question.
+	patience = 60
 )
 
 // RunTo has the guest run to a moment, and returns when it stands there.
@@ -186,7 +189,8 @@ func (s *Session) Debugger(ctx context.Context, gdb string, to Moment, more []st
 	if err != nil {
 		return nil, "", err
 	}
-	args := []string{"-q", "-nx", "-iex", "set debuginfod enabled off", "-ex", "set pagination off"}
+	args := []string{"-q", "-nx", "-iex", "set debuginfod enabled off", "-ex", "set pagination off",
+		"-ex", fmt.Sprint("set remotetimeout ", patience)}
 	symbols, offset, err := inspect.Symbols(ctx, s.m)
 	_, statErr := os.Stat(s.r.Vmlinux)
 	switch {
