@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -67,6 +68,9 @@ const partShare = 4
 
 // guestLimit is how long a guest may outlive a process of ours.
 const guestLimit = 500 * time.Millisecond
+
+// guestsLimit is how long a kill of a part waits for guests below one.
+const guestsLimit = 2 * time.Second
 
 // checkEvery is how many kills come to a run that must pass.
 const checkEvery = 25
@@ -144,10 +148,7 @@ func killsRows(t *tally) []row {
 	}
 	ends := slices.Sorted(slices.Values(t.Times))
 	survivors, half := t.Counts["survivors"], t.Counts["half"]
-	outlived, late := time.Duration(t.Counts["guest of a part us"])*time.Microsecond, 0
-	if outlived > guestLimit {
-		late = 1
-	}
+	guests := append([]time.Duration{0}, slices.Sorted(slices.Values(t.Parts))...)
 	parts := 0
 	for _, k := range kinds {
 		parts += t.Counts["killed "+k.name]
@@ -156,10 +157,11 @@ func killsRows(t *tally) []row {
 		hold(survivors, fmt.Sprintf("%d kills of a run at a random moment (SIGKILL; %d were over by then)", len(ends),
 			t.Counts["over"]), "survivors %d; everything was gone after %v in the median, %v at most", survivors,
 			ends[len(ends)/2].Round(time.Millisecond), ends[len(ends)-1].Round(time.Millisecond)),
-		hold(late, fmt.Sprintf("%d kills of a part of a run: runners %d, fork servers %d, templates %d, others %d",
+		hold(t.Counts["late guests"], fmt.Sprintf("%d kills of a part of a run: runners %d, fork servers %d, templates %d, others %d",
 			parts, t.Counts["killed runners"], t.Counts["killed fork servers"], t.Counts["killed templates"],
-			t.Counts["killed others"]), "%d guests below them; gone after %v at most (wanted: %v)",
-			t.Counts["guests of parts"], outlived.Round(time.Millisecond), guestLimit),
+			t.Counts["killed others"]), "%d guests below them; gone after %v in the median, %v at most (wanted: %v)",
+			len(t.Parts), guests[len(guests)/2].Round(time.Millisecond),
+			guests[len(guests)-1].Round(time.Millisecond), guestLimit),
 		hold(half, "the caches after each of them", "half entries %d; the next run passed", half),
 	}
 }
@@ -193,19 +195,25 @@ func (v *verifier) busyProject() (*project, error) {
 
 // killPart kills a process of a run that has guests below it, and waits for the end of those.
 func (v *verifier) killPart(run int, t *tally) {
-	all := descendants()
-	found := byKind(all, run)
-	delete(found, "guests")
+	all, found := awaitGuests(run)
 	if len(found) == 0 {
 		return
 	}
 	kind := slices.Sorted(maps.Keys(found))[v.random.IntN(len(found))]
 	victim := found[kind][v.random.IntN(len(found[kind]))]
-	var guests []int // pidfds
-	for _, g := range byKind(below(all, victim.pid), run)["guests"] {
-		if fd, err := unix.PidfdOpen(g.pid, 0); err == nil {
+	family := append([]process{victim}, below(all, victim.pid)...)
+	guests := map[int]bool{}
+	for _, g := range byKind(family[1:], run)["guests"] {
+		guests[g.pid] = true
+	}
+	fds := make([]unix.PollFd, len(family)) // pidfds
+	for i, p := range family {
+		fds[i] = unix.PollFd{Fd: -1, Events: unix.POLLIN}
+		if fd, err := unix.PidfdOpen(p.pid, 0); err == nil {
 			defer unix.Close(fd)
-			guests = append(guests, fd)
+			fds[i].Fd = int32(fd)
+		} else {
+			delete(guests, p.pid)
 		}
 	}
 	began := time.Now()
@@ -213,19 +221,82 @@ func (v *verifier) killPart(run int, t *tally) {
 		return
 	}
 	t.add("killed "+kind, 1)
-	for _, fd := range guests {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, err := unix.Poll(p, int(endLimit/time.Millisecond))
-		for err == unix.EINTR {
-			n, err = unix.Poll(p, int(endLimit/time.Millisecond))
+	ends := awaitEnds(fds, endLimit)
+	for i, p := range family {
+		if !guests[p.pid] {
+			continue
 		}
-		t.add("guests of parts", 1)
-		t.atLeast("guest of a part us", int(time.Since(began)/time.Microsecond))
-		if n != 1 {
+		took := endLimit
+		if !ends[i].IsZero() {
+			took = ends[i].Sub(began)
+		}
+		t.Parts = append(t.Parts, took)
+		if took > guestLimit {
+			t.add("late guests", 1)
+			v.complain("a guest outlives its killed %s by %v:%s", kind, took.Round(time.Millisecond),
+				chain(family, ends, began))
+		}
+		if took >= endLimit {
 			t.add("survivors", 1)
-			v.complain("a guest survives its killed %s", kind)
 		}
 	}
+}
+
+// awaitGuests waits for a moment at which a part of a run has guests below it, for a while. It returns the processes of
+// then, and by their kinds those that have guests below them; without such all parts.
+func awaitGuests(run int) (all []process, found map[string][]process) {
+	for until := time.Now().Add(guestsLimit); ; time.Sleep(time.Millisecond) {
+		all = descendants()
+		kinds := byKind(all, run)
+		delete(kinds, "guests")
+		found = map[string][]process{}
+		for kind, list := range kinds {
+			for _, p := range list {
+				if len(byKind(below(all, p.pid), run)["guests"]) > 0 {
+					found[kind] = append(found[kind], p)
+				}
+			}
+		}
+		if len(found) > 0 {
+			return all, found
+		}
+		if len(kinds) == 0 || time.Now().After(until) {
+			return all, kinds
+		}
+	}
+}
+
+// awaitEnds waits for the ends of processes, whose pidfds it is given, and returns the moments at which it has seen
+// them.
+func awaitEnds(fds []unix.PollFd, limit time.Duration) []time.Time {
+	ends := make([]time.Time, len(fds))
+	until := time.Now().Add(limit)
+	for slices.ContainsFunc(fds, func(p unix.PollFd) bool { return p.Fd >= 0 }) && time.Now().Before(until) {
+		n, err := unix.Poll(fds, int(time.Until(until)/time.Millisecond)+1)
+		if err != nil || n <= 0 {
+			continue // EINTR, or the limit
+		}
+		now := time.Now()
+		for i := range fds {
+			if fds[i].Revents != 0 {
+				ends[i], fds[i].Fd = now, -1
+			}
+		}
+	}
+	return ends
+}
+
+// chain says when each of some processes has ended.
+func chain(family []process, ends []time.Time, began time.Time) string {
+	var out strings.Builder
+	for i, p := range family {
+		after := "-"
+		if !ends[i].IsZero() {
+			after = ends[i].Sub(began).Round(time.Millisecond).String()
+		}
+		fmt.Fprintf(&out, " %s(%d below %d) %s", p.command, p.pid, p.parent, after)
+	}
+	return out.String()
 }
 
 // below returns the processes that descend from one.

@@ -31,6 +31,7 @@ func hold(bad int, tried, format string, args ...any) row {
 type tally struct {
 	Counts map[string]int
 	Times  []time.Duration
+	Parts  []time.Duration `json:",omitempty"` // until guests below a killed process are gone
 	Logs   []time.Duration `json:",omitempty"` // to read the logs of kernels
 }
 
