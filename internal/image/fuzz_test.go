@@ -21,8 +21,8 @@ func FuzzOverlay(f *testing.F) {
 	f.Add(archive.Bytes())
 	f.Add(gzipped(f, archive.Bytes()))
 	f.Add(archive.Bytes()[:150])
+	dir := f.TempDir() // one for all, which is fast
 	f.Fuzz(func(t *testing.T, data []byte) {
-		dir := t.TempDir()
 		read := func(name string, data []byte) ([]item, error) {
 			path := filepath.Join(dir, name)
 			if err := os.WriteFile(path, data, 0o600); err != nil {

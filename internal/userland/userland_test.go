@@ -471,7 +471,6 @@ func FuzzIndex(f *testing.F) {
 	f.Add(text[:5000])
 	f.Add([]byte(indexMagic))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		path := t.TempDir() + "/index"
 		must(t, os.WriteFile(path, text, 0o600))
 		c, err := Open(path)
 		if err != nil {
@@ -498,8 +497,8 @@ func FuzzArchive(f *testing.F) {
 	_ = w.Close()
 	f.Add(out.Bytes())
 	f.Add(out.Bytes()[:700])
+	path := f.TempDir() + "/tar" // one for all, which is fast
 	f.Fuzz(func(t *testing.T, text []byte) {
-		path := t.TempDir() + "/tar"
 		must(t, os.WriteFile(path, text, 0o600))
 		tr, err := ofArchive(t.Context(), path)
 		if err != nil {
