@@ -25,6 +25,9 @@ const testMachines = "internal/fakemachine"
 // testKernels is the package whose kernels only tests put into memories.
 const testKernels = "internal/guestmem/fakekernel"
 
+// testSymbols is the package with which only tests put symbols of a kernel into memories.
+const testSymbols = "internal/kallsyms/fakesymbols"
+
 // testFaults is the package with which tests, and the program that verifies a build, make
 // host calls fail.
 const testFaults = "internal/hostfault"
@@ -397,7 +400,7 @@ func TestImports(t *testing.T) {
 				continue
 			}
 			if strings.HasSuffix(file, "_test.go") && (target == testMachines || target == "internal/localvmm" ||
-				target == testKernels) {
+				target == testKernels || target == testSymbols) {
 				continue // tests run fake machines, with a kernel in their memory
 			}
 			if strings.HasSuffix(file, "_test.go") && (target == testFaults || target == testSizes ||

@@ -1,6 +1,8 @@
 // Package kerneltasks finds the tasks that run on the CPUs of a Linux kernel, in its memory.
 //
-// It reads no other tasks. What is read may be forged; it costs a bounded number of steps.
+// Each CPU has a copy of the kernel's per-CPU variables. The array __per_cpu_offset says how far the copy of each CPU is
+// from the addresses of the symbols, one of which is a pointer to the task that the CPU runs. What is read may be forged;
+// it costs a bounded number of steps. Tasks that do not run are not looked for.
 //
 // Start reading at Running.
 package kerneltasks
@@ -13,22 +15,28 @@ import (
 	"provium/internal/kerneltypes"
 )
 
+// The symbols that are needed, of the last two one.
+const (
+	cpuOffsets  = "__per_cpu_offset"
+	currentTask = "current_task"
+	hotData     = "pcpu_hot" // Linux 6.2 to 6.14: a structure that begins with the pointer
+)
+
 // maxCPUs is how many CPUs a kernel can have.
 const maxCPUs = 8192
 
-// Running returns the process ids of the tasks that run on CPUs, by the numbers of the CPUs; an idle one runs 0. CPUs
-// whose task cannot be read are left out.
+// Running returns the process IDs of the tasks that run on CPUs, by the numbers of the CPUs; an idle CPU runs task 0.
+// CPUs whose task cannot be read are left out.
 func Running(m kallsyms.Memory, cpus []int) (map[int]uint32, error) {
-	const bases, current, hot = "__per_cpu_offset", "current_task", "pcpu_hot"
-	at, err := kallsyms.Find(m, bases, current, hot, kerneltypes.Start, kerneltypes.Stop)
+	at, err := kallsyms.Find(m, cpuOffsets, currentTask, hotData, kerneltypes.Start, kerneltypes.Stop)
 	if err != nil {
 		return nil, err
 	}
-	place, ok := at[current]
-	if !ok { // Linux 6.2 to 6.14 have the pointer in a structure, as its first field
-		place, ok = at[hot]
+	pointer, ok := at[currentTask]
+	if !ok {
+		pointer, ok = at[hotData]
 	}
-	if !ok || at[bases] == 0 {
+	if !ok || at[cpuOffsets] == 0 {
 		return nil, errors.New("the kernel does not say where its running tasks are")
 	}
 	types, err := kerneltypes.Read(m, at)
@@ -39,7 +47,7 @@ func Running(m kallsyms.Memory, cpus []int) (map[int]uint32, error) {
 	if err != nil {
 		return nil, err
 	}
-	pid, err := task.Offset("pid", 4)
+	pidOffset, err := task.Offset("pid", 4)
 	if err != nil {
 		return nil, err
 	}
@@ -48,22 +56,31 @@ func Running(m kallsyms.Memory, cpus []int) (map[int]uint32, error) {
 		if cpu < 0 || cpu >= maxCPUs {
 			continue
 		}
-		if id, err := runningOn(m, at[bases]+8*uint64(cpu), place, uint64(pid)); err == nil {
-			running[cpu] = id
+		if pid, err := runningOn(m, at[cpuOffsets]+8*uint64(cpu), pointer, uint64(pidOffset)); err == nil {
+			running[cpu] = pid
 		}
 	}
 	return running, nil
 }
 
-// runningOn returns the process id of the task of a CPU, whose own memory begins where the number at base says.
-func runningOn(m kallsyms.Memory, base, current, pid uint64) (uint32, error) {
-	var raw [8]byte
-	if err := m.Read(raw[:], base); err != nil {
+// runningOn returns the process ID of the task that a CPU runs. It follows three steps: the offset of the CPU's
+// variables, which is stored at cpuOffset; the CPU's own pointer to its task; the ID in the task.
+func runningOn(m kallsyms.Memory, cpuOffset, pointer, pidOffset uint64) (pid uint32, err error) {
+	offset, err := readAddress(m, cpuOffset)
+	if err != nil {
 		return 0, err
 	}
-	if err := m.Read(raw[:], binary.LittleEndian.Uint64(raw[:])+current); err != nil {
+	task, err := readAddress(m, offset+pointer)
+	if err != nil {
 		return 0, err
 	}
-	err := m.Read(raw[:4], binary.LittleEndian.Uint64(raw[:])+pid)
+	var raw [4]byte
+	err = m.Read(raw[:], task+pidOffset)
 	return binary.LittleEndian.Uint32(raw[:]), err
+}
+
+func readAddress(m kallsyms.Memory, at uint64) (uint64, error) {
+	var raw [8]byte
+	err := m.Read(raw[:], at)
+	return binary.LittleEndian.Uint64(raw[:]), err
 }

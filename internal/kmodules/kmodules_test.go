@@ -2,50 +2,22 @@ package kmodules
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf/btf"
 
-	"provium/internal/kallsyms"
+	"provium/internal/kallsyms/fakesymbols"
 )
 
 // Where the parts of the memory lie.
 const (
-	names, tokens, index, offsets, numbers = 1 << 20, 2 << 20, 3 << 20, 4 << 20, 5 << 20
-	types, list, tables, code              = 6 << 20, 7 << 20, 8 << 20, 9 << 20
-	piece                                  = 1 << 20
+	types = fakesymbols.First + iota*fakesymbols.Piece
+	list
+	tables
+	code
 )
-
-// memory has pieces of a MiB.
-type memory map[uint64][]byte
-
-func (m memory) Symbol(name string) (uint64, bool) {
-	at, ok := map[string]uint64{"kallsyms_num_syms": numbers, "kallsyms_names": names, "kallsyms_token_table": tokens,
-		"kallsyms_token_index": index, "kallsyms_offsets": offsets, "kallsyms_relative_base": numbers + 8}[name]
-	return at, ok
-}
-
-func (m memory) Read(p []byte, address uint64) error {
-	content, ok := m[address/piece*piece]
-	if !ok {
-		return errors.New("not mapped")
-	}
-	clear(p)
-	if at := address % piece; at < uint64(len(content)) {
-		copy(p, content[at:])
-	}
-	return nil
-}
-
-// put writes numbers of eight bytes.
-func put(p []byte, at int, values ...uint64) {
-	for i, v := range values {
-		binary.LittleEndian.PutUint64(p[at+8*i:], v)
-	}
-}
 
 // describe returns the description of a kernel's types. With old, modules have the parts that they had before Linux
 // 6.4.
@@ -86,44 +58,30 @@ func symbolTable(symbols map[string]uint64) (table []byte, strings []byte) {
 		e := make([]byte, symbolSize)
 		binary.LittleEndian.PutUint32(e, uint32(len(strings)))
 		binary.LittleEndian.PutUint16(e[6:], 1)
-		put(e, 8, value)
+		binary.LittleEndian.PutUint64(e[8:], value)
 		table, strings = append(table, e...), append(append(strings, name...), 0)
 	}
 	return table, strings
 }
 
 // kernel returns the memory of one with two modules, the second of which has functions.
-func kernel(description []byte) memory {
-	m := memory{types: description, list: make([]byte, 4096), tables: make([]byte, 4096), code: nil}
-	kernelSymbols := []struct {
-		name string
-		at   uint64
-	}{{"Dmodules", list}, {"R__start_BTF", types}, {"R__stop_BTF", types + uint64(len(description))}}
-	for i := range 256 {
-		m[index] = binary.LittleEndian.AppendUint16(m[index], uint16(2*i))
-		m[tokens] = append(m[tokens], byte(i), 0)
-	}
-	// Offsets are in order: the list comes last.
-	for _, n := range []int{1, 2, 0} {
-		s := kernelSymbols[n]
-		m[names] = append(append(m[names], byte(len(s.name))), s.name...)
-		m[offsets] = binary.LittleEndian.AppendUint32(m[offsets], uint32(s.at))
-	}
-	m[numbers] = make([]byte, 16)
-	put(m[numbers], 0, uint64(len(kernelSymbols)))
-	const first, second = 256, 512
-	put(m[list], 0, list+first+8)
-	put(m[list], first+8, list+second+8)
-	put(m[list], second+8, list)
-	copy(m[list][first+24:], "other")
-	copy(m[list][second+24:], "crash")
-	put(m[list], second+80, tables)
-	put(m[list], second+96, code, 0x100, code+0x1000, 0x100)
+func kernel(description []byte) fakesymbols.Memory {
+	m := fakesymbols.Memory{types: description, code: nil}
+	m.SetSymbols(map[string]uint64{"Dmodules": list, "R__start_BTF": types,
+		"R__stop_BTF": types + uint64(len(description))})
+	const first, second = list + 256, list + 512
+	m.Put(list, first+8)
+	m.Put(first+8, second+8)
+	m.Put(second+8, list)
+	m.Write(first+24, []byte("other"))
+	m.Write(second+24, []byte("crash"))
+	m.Put(second+80, tables)
+	m.Put(second+96, code, 0x100, code+0x1000, 0x100)
 	table, strings := symbolTable(map[string]uint64{"crash_null": code + 0x10, "crash_deaf": code + 0x40,
 		"$x": code + 0x44, "": code + 0x48, "crash_exit": code + 0x1010, "data": code + 0x5000})
-	put(m[tables], 0, tables+0x100, uint64(len(table)/symbolSize), tables+0x800)
-	copy(m[tables][0x100:], table)
-	copy(m[tables][0x800:], strings)
+	m.Put(tables, tables+0x100, uint64(len(table)/symbolSize), tables+0x800)
+	m.Write(tables+0x100, table)
+	m.Write(tables+0x800, strings)
 	return m
 }
 
@@ -137,18 +95,18 @@ func TestResolve(t *testing.T) {
 			t.Errorf("old %v: %v, %v\nwant %s", old, got, err, want)
 		}
 	}
-	if got, err := Resolve(memory{}, nil); len(got) > 0 || err != nil {
+	if got, err := Resolve(fakesymbols.Memory{}, nil); len(got) > 0 || err != nil {
 		t.Errorf("%v, %v", got, err)
 	}
 }
 
 func TestResolveRefuses(t *testing.T) {
-	for want, damage := range map[string]func(m memory){
-		"does not describe its types": func(m memory) { copy(m[names][1:], "xxxxxxxx") },
-		"cannot be read":              func(m memory) { m[types][0] = 0 },
-		"does not end":                func(m memory) { put(m[list], 512+8, list+256+8) },
-		"not mapped":                  func(m memory) { put(m[list], 512+8, 1<<40) },
-		"symbols":                     func(m memory) { put(m[tables], 8, 1<<31) },
+	for want, damage := range map[string]func(m fakesymbols.Memory){
+		"does not describe its types": func(m fakesymbols.Memory) { m.Rename("__start_BTF", "__begin_BTF") },
+		"cannot be read":              func(m fakesymbols.Memory) { m[types][0] = 0 },
+		"does not end":                func(m fakesymbols.Memory) { m.Put(list+512+8, list+256+8) },
+		"not mapped":                  func(m fakesymbols.Memory) { m.Put(list+512+8, 1<<40) },
+		"symbols":                     func(m fakesymbols.Memory) { m.Put(tables+8, 1<<31) },
 	} {
 		m := kernel(describe(t, false))
 		damage(m)
@@ -167,9 +125,7 @@ func FuzzResolve(f *testing.F) {
 	f.Add(uint32(tables+0x100), []byte{0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, at uint32, patch []byte) {
 		m := kernel(describe(t, at%2 == 0))
-		if content := m[uint64(at)/piece*piece]; len(content) > 0 {
-			copy(content[int(at)%piece%len(content):], patch)
-		}
+		m.Damage(at, patch)
 		addresses := []uint64{code + 0x10, code + 0x1018, 7, 1 << 63}
 		got, err := Resolve(m, addresses)
 		for i, s := range got {
@@ -179,5 +135,3 @@ func FuzzResolve(f *testing.F) {
 		}
 	})
 }
-
-var _ kallsyms.Memory = memory{}
