@@ -151,6 +151,15 @@ test("a partition of a disk is a root file system with its init", function(t)
   t:assert_eq(provium:vm("fresh", "disk-userland"):boot():read_file("/etc/motd"), "of the tree\n")
 end)
 
+test("a disk whose file system is damaged is the error of the boot", function(t)
+  local path = "dist/damaged.ext4"
+  if not io.open(path) then -- the superblock is whole, what follows is not
+    assert(os.execute(([[PATH=$PATH:/sbin:/usr/sbin && rm -f %s.new && truncate -s 8M %s.new && mkfs.ext4 -q %s.new &&
+      dd if=/dev/zero of=%s.new bs=1024 seek=2 count=60 conv=notrunc status=none && mv %s.new %s]]):gsub("%%s", path)))
+  end
+  t:assert_error_matches(function() provium:vm("v", "disk-damaged"):boot() end, "userland: mount its disk: ")
+end)
+
 -- The file systems that the other suites have no disk with: each where its tools are installed.
 for _, kind in ipairs{"erofs", "squashfs", "xfs", "btrfs"} do
   test("a disk with " .. kind .. " is a root file system", {slow = true}, function(t)
