@@ -101,8 +101,8 @@ var table = [...]*Arch{
 		Packages: map[string]string{"debian": "qemu-system-misc", "fedora": "qemu-system-riscv-core",
 			"arch": "qemu-system-riscv", "alpine": "qemu-system-riscv64", "suse": "qemu-extra"},
 		Machine: "virt",
-		// QEMU may lose the timer of the Sstc extension in a guest that it loads: such guests hung in the first system
-		// call of a test, which is waited for with a limit. With the older timer, by way of the firmware, they do not.
+		// QEMU does not start a timer again in a guest that it loads: the agent has the kernel set it anew. That was
+		// tested with the older timer, by way of the firmware.
 		CPU: "rv64,sstc=off",
 		RAM: 2 << 30, Console: "ttyS0",
 		ELF: elf.EM_RISCV, ImageMagic: "RSC\x05", MaxCmdline: 1023,
