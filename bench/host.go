@@ -39,6 +39,7 @@ type bench struct {
 	answered sample
 	starter  *proc.Starter
 	copies   *forkserver.Starter
+	tsc      *hosttsc.Meter // one, as a process has
 	images   *image.Store
 	image    *image.Image
 	accel    accelerator.Choice
@@ -49,7 +50,8 @@ type bench struct {
 }
 
 func newBench(ctx context.Context) (b *bench, err error) {
-	b = &bench{starter: proc.NewStarter()}
+	b = &bench{starter: proc.NewStarter(), tsc: &hosttsc.Meter{}}
+	b.tsc.Start()
 	b.copies = forkserver.NewStarter(b.starter)
 	defer func() {
 		if err != nil {
@@ -147,7 +149,7 @@ func (b *bench) host() (*lab.Host, error) {
 	}
 	return &lab.Host{
 		TempDir: dir, Images: b.images, Starter: b.copies, AccelHost: accelerator.This(),
-		Profiles: map[string]*lab.Profile{"host": {Name: "host"}}, TSC: &hosttsc.Meter{},
+		Profiles: map[string]*lab.Profile{"host": {Name: "host"}}, TSC: b.tsc,
 		Templates: &templates.Store[*qemu.Template]{},
 	}, nil
 }

@@ -10,25 +10,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// machineIDs are the files with the guest's machine id. The second is where systemd puts it
-// while /etc cannot be written to.
-var machineIDs = [...]string{"/etc/machine-id", "/run/machine-id", "/var/lib/dbus/machine-id"}
-
 // journals are the directories of journals that systemd-journald writes.
 var journals = [...]string{"/run/log/journal", "/var/log/journal"}
 
-// renewMachineID replaces the machine id that the guest has made since the agent started,
-// in all files that have it. One that came with the image is left alone. journals are the directories
-// in which systemd-journald has one directory for each id.
-func renewMachineID(files, journals []string, since unix.Timespec) {
-	var random [16]byte
-	_, _ = rand.Read(random[:]) // never fails
-	random[6], random[8] = random[6]&0x0f|0x40, random[8]&0x3f|0x80
-	fresh := hex.EncodeToString(random[:])
+// renewMachineID replaces the machine id that the guest has made since the agent started, which began says, in all
+// files that have it. One that came with the image is left alone. journals are the directories in which
+// systemd-journald has one directory for each id. Most guests have no such file, and an emulated one has all code still
+// to be translated when it is restored, so nothing is asked for before a file was found.
+func renewMachineID(files, journals []string, began func() (unix.Timespec, bool)) {
+	fresh := ""
 	for _, path := range files {
 		var st unix.Stat_t
-		if unix.Lstat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > int64(len(fresh)+1) ||
-			st.Ctim.Nano() < since.Nano() {
+		if unix.Lstat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > machineIDLen+1 {
+			continue
+		}
+		since, ok := began()
+		if !ok || st.Ctim.Nano() < since.Nano() {
 			continue
 		}
 		old, err := os.ReadFile(path)
@@ -39,10 +36,24 @@ func renewMachineID(files, journals []string, since unix.Timespec) {
 		if err != nil {
 			continue // e.g. read-only
 		}
+		if fresh == "" {
+			fresh = newMachineID()
+		}
 		_, _ = f.WriteAt([]byte(fresh), 0)
 		f.Close()
 		keepJournals(journals, strings.TrimSuffix(string(old), "\n"), fresh)
 	}
+}
+
+// machineIDLen is how long a machine id is in its file, in bytes.
+const machineIDLen = 32
+
+// newMachineID returns a random id, of the form of machine-id(5).
+func newMachineID() string {
+	var random [machineIDLen / 2]byte
+	_, _ = rand.Read(random[:]) // never fails
+	random[6], random[8] = random[6]&0x0f|0x40, random[8]&0x3f|0x80
+	return hex.EncodeToString(random[:])
 }
 
 // keepJournals makes journalctl find what a journald writes that began under another machine id.
@@ -56,7 +67,7 @@ func keepJournals(journals []string, old, fresh string) {
 
 func isMachineID(s string) bool {
 	_, err := hex.DecodeString(s)
-	return err == nil && len(s) == 32
+	return err == nil && len(s) == machineIDLen
 }
 
 func selfStat() string {
@@ -66,6 +77,9 @@ func selfStat() string {
 	}
 	return string(text)
 }
+
+// agentStart returns when the agent has started, by the clock that files are stamped with.
+func agentStart() (unix.Timespec, bool) { return startTime(selfStat()) }
 
 // startTime returns when a process started, by the clock that files are stamped with. stat
 // is its /proc/PID/stat.

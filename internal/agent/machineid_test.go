@@ -27,7 +27,9 @@ func TestRenewMachineID(t *testing.T) {
 		return string(text)
 	}
 	const old = "0123456789abcdef0123456789abcdef\n"
-	of := func(d time.Duration) unix.Timespec { return unix.NsecToTimespec(time.Now().Add(d).UnixNano()) }
+	of := func(d time.Duration) func() (unix.Timespec, bool) {
+		return func() (unix.Timespec, bool) { return unix.NsecToTimespec(time.Now().Add(d).UnixNano()), true }
+	}
 	id, dbus, empty := write("machine-id", old), write("dbus", old), write("empty", "uninitialized\n")
 	link := filepath.Join(dir, "link")
 	if err := os.Symlink(id, link); err != nil {
@@ -49,6 +51,16 @@ func TestRenewMachineID(t *testing.T) {
 	}
 	if read(filepath.Join(dir, "journal", strings.TrimSpace(fresh), "system.journal")) != "entries" {
 		t.Error("the journal is lost")
+	}
+	asked := func() (unix.Timespec, bool) {
+		t.Error("the start was asked for without an id")
+		return unix.Timespec{}, false
+	}
+	renewMachineID([]string{filepath.Join(dir, "none"), link, dir}, nil, asked)
+	unknown := func() (unix.Timespec, bool) { return unix.Timespec{}, false }
+	renewMachineID(files, nil, unknown)
+	if read(id) != fresh {
+		t.Error("an id was replaced by an agent that does not know when it started")
 	}
 	if read(empty) != "uninitialized\n" {
 		t.Error("a file without an id got one")

@@ -41,9 +41,7 @@ func (a *Agent) reseedAndSet(r *wire.Renew) error {
 	}
 	if r.MachineID {
 		// By the clock that was right when the guest was saved.
-		if since, ok := startTime(selfStat()); ok {
-			renewMachineID(machineIDs[:], journals[:], since)
-		}
+		renewMachineID(wire.MachineIDs[:], journals[:], agentStart)
 	}
 	if r.DropRandom || len(r.RandomBlock) > 0 {
 		a.readRandomDevice(r.RandomBlock)

@@ -158,6 +158,7 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, releas
 	}
 	if err == nil {
 		cfg.Restore.UUID = r.Manifest().Guest.BootID
+		fast.guest.MachineID = r.Manifest().Guest.MachineID
 	}
 	if err != nil {
 		unusable(err)
@@ -257,6 +258,7 @@ func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 		}
 		kernel := strings.TrimPrefix(link.Info().GuestOS, "linux ")
 		inst.plan.guest.Kernel = kernel[:min(len(kernel), maxKernelName)]
+		inst.plan.guest.MachineID = instance.HasMachineID(ctx, link)
 	}
 	// A boot that the kernel complained about must be seen by every test.
 	inst.SyncConsole()

@@ -146,7 +146,7 @@ func (i *guestRun) firstAnswer(ctx context.Context) error {
 func (p *startPlan) renewal(use string) *instance.Renewal {
 	own := slices.ContainsFunc(p.opts.Files, func(f topology.BootFile) bool { return f.Path == "/etc/machine-id" })
 	return shaped.Renewal(p.cfg, &instance.Renewal{Seed: p.guest.RNGSeed, Use: use,
-		FixedTime: p.guest.InitialTime != nil, MachineID: p.cached && !own})
+		FixedTime: p.guest.InitialTime != nil, MachineID: p.cached && p.guest.MachineID && !own})
 }
 
 // may returns an error for an op that a deterministic guest would see.

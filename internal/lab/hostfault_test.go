@@ -43,9 +43,9 @@ func markedVM(t *testing.T, l *Lab, f *fakemachine.Machines) *VM {
 	return v
 }
 
-// limited returns a context with the limit that a test has. Nothing takes longer.
+// limited returns a context with the limit that a test has. Nothing takes as long, on a busy host either.
 func limited(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }

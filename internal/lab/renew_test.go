@@ -134,3 +134,24 @@ func TestEarliestTime(t *testing.T) {
 	}
 	t.Error("the clock was not set")
 }
+
+// TestMachineIDOfCachedBoots has the agent look for a machine id only in guests that had one when they were saved.
+func TestMachineIDOfCachedBoots(t *testing.T) {
+	for _, has := range []bool{false, true} {
+		l, f := fakeLab(t)
+		l.host.BootCache = t.TempDir()
+		f.Prepare(func(m *fakemachine.Machine) {
+			if has {
+				m.Files.Write("/etc/machine-id", []byte("0123456789abcdef0123456789abcdef\n"))
+			}
+		})
+		for _, name := range []string{"first", "second"} {
+			v := declare(t, l, name)
+			must(t, v.Boot(t.Context(), nil))
+			if all := renewals(machineOf(f, v)); name == "second" && (len(all) != 1 || all[0].MachineID != has) {
+				t.Errorf("machine id %v: renewed with %+v", has, all)
+			}
+			must(t, v.Shutdown(t.Context()))
+		}
+	}
+}

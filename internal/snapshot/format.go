@@ -141,6 +141,8 @@ type Guest struct {
 	BootID int64 `json:"boot_id,omitempty"`
 	// Kernel is the release of the kernel in an entry of the boot cache, as the guest says.
 	Kernel string `json:"kernel,omitempty"`
+	// MachineID says that the guest of an entry of the boot cache has a machine id, in any of wire.MachineIDs.
+	MachineID bool `json:"machine_id,omitempty"`
 	// Shape is what the machine was made of.
 	Shape machine.Shape `json:"shape,omitzero"`
 }
