@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"provium/internal/wire"
 )
 
@@ -338,6 +340,15 @@ func (c *Client) clock(ctx context.Context, req wire.Request) (Clock, error) {
 func (c *Client) Renew(ctx context.Context, r *Renew) error {
 	_, err := c.do(ctx, r, transfer{})
 	return err
+}
+
+// HasMachineID reports whether a guest has a machine id, or may have one that could not be looked for.
+func (c *Client) HasMachineID(ctx context.Context) bool {
+	return slices.ContainsFunc(wire.MachineIDs[:], func(path string) bool {
+		var failed *OpError
+		_, err := c.Stat(ctx, path, false)
+		return err == nil || !errors.As(err, &failed) || failed.Errno != uint32(unix.ENOENT)
+	})
 }
 
 // Network sets the guest's network interfaces and host names. It waits for

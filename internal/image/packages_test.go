@@ -197,6 +197,21 @@ func TestPackageIsLookedAtOnce(t *testing.T) {
 	if again := resolve(); again.Key != img.Key || len(warnings) > 0 {
 		t.Errorf("%+v, %q", again, warnings)
 	}
+	// A store that goes on where that one is has the same memory, and tells its own user.
+	first, said := s, ""
+	s = testStore(t, func(c *Config) {
+		*c = first.cfg
+		c.Notice = func(text string) { said += text }
+	})
+	s.Continue(first)
+	if again := resolve(); again.Key != img.Key || len(warnings) > 0 {
+		t.Errorf("%+v, %q", again, warnings)
+	}
+	s.noticeOnce("news")
+	first.noticeOnce("news")
+	if said != "news" {
+		t.Errorf("said: %q", said)
+	}
 	// A module that is used may not.
 	module := img.Late[len(img.Late)-1].Path
 	if err := os.Remove(module); err != nil {

@@ -113,6 +113,14 @@ func NewStore(cfg Config) (*Store, error) {
 	return s, nil
 }
 
+// Continue makes a store that nobody has used yet know what another one has found out, such as which files are as they
+// were stored. Their configurations differ in Notice, Download and Waiting at most. Both may be used then.
+func (s *Store) Continue(before *Store) {
+	cfg := s.cfg
+	*s = *before
+	s.cfg = cfg
+}
+
 // ContentDigest returns a digest of the content of a disk's image, which is the same
 // with fewer zeroes at the end and with holes in place of zeroes. It remembers digests
 // by identity of the file.

@@ -3,15 +3,10 @@ package instance
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
-	"provium/internal/guest"
 	"provium/internal/qemu"
-	"provium/internal/wire"
 )
 
 // FindBootID returns where in its memory a guest that has booted keeps the kernel's boot
@@ -39,17 +34,6 @@ func FindBootID(ctx context.Context, i *Instance) int64 {
 		}
 	}
 	return 0
-}
-
-// HasMachineID reports whether a guest has a machine id, or may have one that could not be looked for.
-func HasMachineID(ctx context.Context, link *guest.Client) bool {
-	for _, path := range wire.MachineIDs {
-		var failed *guest.OpError
-		if _, err := link.Stat(ctx, path, false); err == nil || !errors.As(err, &failed) || failed.Errno != uint32(unix.ENOENT) {
-			return true
-		}
-	}
-	return false
 }
 
 // kernelData returns where the kernel's variables are, by /proc/iomem.

@@ -258,7 +258,7 @@ func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 		}
 		kernel := strings.TrimPrefix(link.Info().GuestOS, "linux ")
 		inst.plan.guest.Kernel = kernel[:min(len(kernel), maxKernelName)]
-		inst.plan.guest.MachineID = instance.HasMachineID(ctx, link)
+		inst.plan.guest.MachineID = link.HasMachineID(ctx)
 	}
 	// A boot that the kernel complained about must be seen by every test.
 	inst.SyncConsole()

@@ -9,7 +9,6 @@ import (
 	"provium/internal/event"
 	"provium/internal/lab"
 	"provium/internal/preparation"
-	"provium/internal/proc"
 	"provium/internal/script"
 	"provium/internal/tempdir"
 )
@@ -17,17 +16,17 @@ import (
 // ByHand boots guests outside of a run of tests, for a person or for another program. It is
 // for one goroutine.
 type ByHand struct {
-	o       Options
-	temp    *tempdir.Dir
-	starter *proc.Starter
-	host    *lab.Host
-	stop    func() // what serves the guests to visitors
+	o      Options
+	temp   *tempdir.Dir
+	shared *machinery
+	host   *lab.Host
+	stop   func() // what serves the guests to visitors
 }
 
 // OpenByHand prepares guests of profiles of the configuration, whose build commands run
 // first. The profiles must be there; without any, all are meant. Close must be called.
 func OpenByHand(ctx context.Context, o Options, profiles ...string) (b *ByHand, err error) {
-	b = &ByHand{o: o, starter: proc.NewStarter()}
+	b = &ByHand{o: o, shared: newMachinery()}
 	defer func() {
 		if err != nil {
 			b.Close()
@@ -44,12 +43,12 @@ func OpenByHand(ctx context.Context, o Options, profiles ...string) (b *ByHand, 
 	if len(profiles) == 0 {
 		wanted = o.Config.Profiles
 	}
-	if err := preparation.BuildProfiles(ctx, b.starter, wanted, o.Stderr, nil); err != nil {
+	if err := preparation.BuildProfiles(ctx, b.shared.starter, wanted, o.Stderr, nil); err != nil {
 		return nil, err
 	}
 	// One guest is started sooner by itself than by a copy of a QEMU that is loaded for it.
 	j := o.job(Candidate{}, b.temp.Path())
-	if b.host, err = newHost(j, b.starter, b.starter, nil, func(event.Event) {}); err != nil {
+	if b.host, err = newHost(j, b.shared, b.shared.starter, nil, func(event.Event) {}); err != nil {
 		return nil, err
 	}
 	b.host.NoPrewarming = true
@@ -82,7 +81,7 @@ func (b *ByHand) Close() {
 	if b.stop != nil {
 		b.stop()
 	}
-	b.starter.Close()
+	b.shared.close()
 	if b.temp != nil {
 		if err := b.temp.Remove(); err != nil {
 			fmt.Fprintf(os.Stderr, "provium: %v\n", err)

@@ -10,11 +10,9 @@ import (
 
 	"provium/internal/event"
 	"provium/internal/fixture"
-	"provium/internal/forkserver"
 	"provium/internal/image"
 	"provium/internal/lab"
 	"provium/internal/preparation"
-	"provium/internal/proc"
 	"provium/internal/script"
 	"provium/internal/script/fixtures"
 	"provium/internal/snapshot"
@@ -33,19 +31,17 @@ func fixtureCache(host *lab.Host, dir, version string) *fixture.Cache {
 // Workshop builds fixtures and fills caches outside of a run, without a pool. It
 // is for one goroutine.
 type Workshop struct {
-	o       Options
-	temp    *tempdir.Dir
-	starter *proc.Starter
-	copies  *forkserver.Starter
-	host    *lab.Host
-	cache   *fixture.Cache
+	o      Options
+	temp   *tempdir.Dir
+	shared *machinery
+	host   *lab.Host
+	cache  *fixture.Cache
 }
 
 // OpenWorkshop prepares one; the build commands of the profiles run first. The
 // working directory of the process becomes the project, as fixtures expect it.
 func OpenWorkshop(ctx context.Context, o Options) (w *Workshop, err error) {
-	w = &Workshop{o: o, starter: proc.NewStarter()}
-	w.copies = forkserver.NewStarter(w.starter)
+	w = &Workshop{o: o, shared: newMachinery()}
 	defer func() {
 		if err != nil {
 			w.Close()
@@ -58,11 +54,11 @@ func OpenWorkshop(ctx context.Context, o Options) (w *Workshop, err error) {
 	if w.temp, err = tempdir.New(o.TempBase); err != nil {
 		return nil, err
 	}
-	if err := preparation.BuildProfiles(ctx, w.starter, o.Config.Profiles, o.Stderr, nil); err != nil {
+	if err := preparation.BuildProfiles(ctx, w.shared.starter, o.Config.Profiles, o.Stderr, nil); err != nil {
 		return nil, err
 	}
 	j := o.job(Candidate{Path: "provium"}, w.temp.Path())
-	if w.host, err = newHost(j, w.starter, w.copies, nil, func(event.Event) {}); err != nil {
+	if w.host, err = newHost(j, w.shared, w.shared.copies, nil, func(event.Event) {}); err != nil {
 		return nil, err
 	}
 	w.cache = fixtureCache(w.host, o.Config.CacheDir, o.Version)
@@ -71,8 +67,7 @@ func OpenWorkshop(ctx context.Context, o Options) (w *Workshop, err error) {
 
 // Close ends it.
 func (w *Workshop) Close() {
-	w.copies.Close()
-	w.starter.Close()
+	w.shared.close()
 	if w.temp != nil {
 		w.temp.Remove()
 	}

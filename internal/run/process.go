@@ -8,8 +8,11 @@ import (
 	"os"
 	"time"
 
+	"provium/internal/event"
 	"provium/internal/forkserver"
 	"provium/internal/hostload"
+	"provium/internal/hosttsc"
+	"provium/internal/image"
 	"provium/internal/proc"
 	"provium/internal/qemu"
 	"provium/internal/templates"
@@ -85,11 +88,28 @@ type machinery struct {
 	starter   *proc.Starter
 	copies    *forkserver.Starter
 	templates templates.Store[*qemu.Template]
+	tsc       hosttsc.Meter
+	images    *image.Store // of the last file, nil before the first
+}
+
+// imagesOf returns the cache of images for a file, which knows what earlier files have found out.
+func (m *machinery) imagesOf(j *job, emit func(event.Event), waiting func() func()) (*image.Store, error) {
+	images, err := newImages(j, m.starter, emit, waiting)
+	if err != nil {
+		return nil, err
+	}
+	if m.images != nil {
+		images.Continue(m.images)
+	}
+	m.images = images
+	return images, nil
 }
 
 func newMachinery() *machinery {
 	starter := proc.NewStarter()
-	return &machinery{starter: starter, copies: forkserver.NewStarter(starter)}
+	m := &machinery{starter: starter, copies: forkserver.NewStarter(starter)}
+	m.tsc.Start()
+	return m
 }
 
 func (m *machinery) close() {

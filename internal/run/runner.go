@@ -20,7 +20,6 @@ import (
 	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/hostload"
-	"provium/internal/hosttsc"
 	"provium/internal/image"
 	"provium/internal/kernelreport"
 	"provium/internal/kernelsource"
@@ -34,7 +33,6 @@ import (
 	"provium/internal/script"
 	"provium/internal/script/salvage"
 	"provium/internal/script/verdict"
-	"provium/internal/templates"
 )
 
 // runner runs a file.
@@ -122,11 +120,11 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 		return script.Result{}, err
 	}
 	starter := r.shared.starter
-	host, err := newHost(j, starter, r.kept.Watch(r.shared.copies), r, r.emit)
+	host, err := newHost(j, r.shared, r.kept.Watch(r.shared.copies), r, r.emit)
 	if err != nil {
 		return script.Result{}, err
 	}
-	host.Templates, host.MoreFiles = &r.shared.templates, j.MayReuse
+	host.MoreFiles = j.MayReuse
 	r.kept.Host, r.kept.Version = host, func(ctx context.Context, qemu string) string {
 		return evidence.QEMUVersion(ctx, starter, qemu)
 	}
@@ -179,14 +177,14 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 
 // newHost builds what the labs of one process share. machines starts QEMU, starter all
 // other programs.
-func newHost(j *job, starter *proc.Starter, machines qemu.Starter, pool admission.Pool, emit func(event.Event)) (
+func newHost(j *job, shared *machinery, machines qemu.Starter, pool admission.Pool, emit func(event.Event)) (
 	*lab.Host, error) {
 	rules, err := oopsRules(j.Oops, j.OopsIgnore)
 	if err != nil {
 		return nil, err
 	}
 	h := &lab.Host{}
-	images, err := newImages(j, starter, emit, func() func() {
+	images, err := shared.imagesOf(j, emit, func() func() {
 		if h.Waits == nil {
 			return func() {}
 		}
@@ -198,9 +196,9 @@ func newHost(j *job, starter *proc.Starter, machines qemu.Starter, pool admissio
 	*h = lab.Host{
 		File: j.Path, Profiles: map[string]*lab.Profile{}, ConfigPath: j.ConfigPath, TempDir: j.TempDir,
 		QEMU: j.QEMU, Oops: rules, Starter: machines, AccelHost: accelerator.This(), Pool: pool, Images: images,
-		Emit: emit, BootCache: j.BootCache, Seed: j.Seed, TSC: &hosttsc.Meter{},
+		Emit: emit, BootCache: j.BootCache, Seed: j.Seed, TSC: &shared.tsc,
 		Check:     determinism.New(j.CheckDir),
-		Templates: &templates.Store[*qemu.Template]{},
+		Templates: &shared.templates,
 		Busy:      func() bool { return hostload.Busy(os.DirFS("/")) },
 		Warn: func(format string, args ...any) {
 			fmt.Fprintf(os.Stderr, "provium: %s: %s\n", j.Path, fmt.Sprintf(format, args...))
@@ -209,13 +207,12 @@ func newHost(j *job, starter *proc.Starter, machines qemu.Starter, pool admissio
 	if j.Kept.Dump && j.Kept.Place.Dir != "" {
 		h.DumpDir = j.TempDir
 	}
-	h.TSC.Start()
 	for name, p := range j.Profiles {
 		h.Profiles[name] = labProfile(name, p)
 		h.Profiles[name].Image.Made = j.Userlands[name]
 	}
 	if j.Local {
-		bootNothing(h, starter)
+		bootNothing(h, shared.starter)
 	}
 	return h, nil
 }
