@@ -31,7 +31,8 @@ func startTimers() error {
 		if err := unix.SchedSetaffinity(0, &one); err != nil {
 			continue // it was taken away meanwhile
 		}
-		if err := unix.ClockNanosleep(unix.CLOCK_MONOTONIC, unix.TIMER_ABSTIME, &past, nil); err != nil && err != unix.EINTR {
+		err := unix.ClockNanosleep(unix.CLOCK_MONOTONIC, unix.TIMER_ABSTIME, &past, nil)
+		if err != nil && err != unix.EINTR {
 			return fmt.Errorf("start timers: %w", err)
 		}
 	}

@@ -1,8 +1,8 @@
 // Package kerneltasks finds the tasks that run on the CPUs of a Linux kernel, in its memory.
 //
-// Each CPU has a copy of the kernel's per-CPU variables. The array __per_cpu_offset says how far the copy of each CPU is
-// from the addresses of the symbols, one of which is a pointer to the task that the CPU runs. What is read may be forged;
-// it costs a bounded number of steps. Tasks that do not run are not looked for.
+// Each CPU has a copy of the kernel's per-CPU variables. The array __per_cpu_offset says how far the copy of each CPU
+// is from the addresses of the symbols, one of which is a pointer to the task that the CPU runs. What is read may be
+// forged; it costs a bounded number of steps. Tasks that do not run are not looked for.
 //
 // Start reading at Running.
 package kerneltasks

@@ -130,7 +130,8 @@ func TestPluginDoesNotLoad(t *testing.T) {
 			_, err := Start(t.Context(), *deterministic(func(c *Config) {
 				c.Starter, c.Dir, c.Binary, c.Kernel = s, dir, binary, kernel
 			}))
-			if err == nil || !strings.Contains(err.Error(), said+": deterministic guests need a QEMU that takes plugins") {
+			want := said + ": deterministic guests need a QEMU that takes plugins"
+			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Error(err)
 			}
 			text, err := os.ReadFile(starts)

@@ -157,8 +157,8 @@ type Renew struct {
 	Tick bool
 }
 
-// MachineIDs are the files with the guest's machine id. The second is where systemd puts it while /etc cannot be written
-// to.
+// MachineIDs are the files with the guest's machine id. The second is where systemd puts it while /etc cannot be
+// written to.
 var MachineIDs = [...]string{"/etc/machine-id", "/run/machine-id", "/var/lib/dbus/machine-id"}
 
 // MaxRandomBlock is the longest RandomBlock, in bytes.

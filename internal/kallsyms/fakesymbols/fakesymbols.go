@@ -21,8 +21,8 @@ const (
 
 const names, tokens, index, offsets, numbers = 1 * Piece, 2 * Piece, 3 * Piece, 4 * Piece, 5 * Piece
 
-// Memory has the content of pieces by the addresses at which they begin. Behind a content are zeros up to the end of its
-// piece; the rest is not mapped.
+// Memory has the content of pieces by the addresses at which they begin. Behind a content are zeros up to the end of
+// its piece; the rest is not mapped.
 type Memory map[uint64][]byte
 
 var _ kallsyms.Memory = Memory{}
@@ -85,7 +85,7 @@ func (m Memory) SetSymbols(symbols map[string]uint64) {
 	m.Put(numbers, uint64(len(sorted)), 0)
 }
 
-// Rename gives a symbol of the table another name of the same length. It panics without the symbol.
+// Rename changes the name of a symbol of the table to another one of the same length. It panics without the symbol.
 func (m Memory) Rename(name, other string) {
 	all := m[names]
 	for at := 0; at < len(all); at += 1 + int(all[at]) {

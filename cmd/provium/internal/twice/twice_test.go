@@ -28,8 +28,9 @@ func TestRun(t *testing.T) {
 		"failed once":  {other, []int{0, 1}, 1, "differs: x.test.lua n1 1: ", ""},
 		"no guest":     {none, []int{0, 0}, 0, "", "no deterministic guest has run"},
 		"no run":       {same, []int{2}, 2, "", ""},
-		"three":        {[]string{"a", "a", "a"}, []int{0, 0, 0}, 0, "the same in all 3 runs: 1 sync points, digest ", ""},
-		"third":        {[]string{"a", "a", "b"}, []int{0, 0, 0}, 1, "differs: x.test.lua n1 1: ", ""},
+		"three": {[]string{"a", "a", "a"}, []int{0, 0, 0}, 0,
+			"the same in all 3 runs: 1 sync points, digest ", ""},
+		"third": {[]string{"a", "a", "b"}, []int{0, 0, 0}, 1, "differs: x.test.lua n1 1: ", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ram, err := os.Create(filepath.Join(t.TempDir(), "ram"))
