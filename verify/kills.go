@@ -158,7 +158,8 @@ func killsRows(t *tally) []row {
 			t.Counts["over"]), "survivors %d; everything was gone after %v in the median, %v at most", survivors,
 			ends[len(ends)/2].Round(time.Millisecond), ends[len(ends)-1].Round(time.Millisecond)),
 		hold(t.Counts["late guests"], fmt.Sprintf(
-			"%d kills of a part of a run: runners %d, fork servers %d, templates %d, others %d", parts, t.Counts["killed runners"], t.Counts["killed fork servers"], t.Counts["killed templates"],
+			"%d kills of a part of a run: runners %d, fork servers %d, templates %d, others %d", parts,
+			t.Counts["killed runners"], t.Counts["killed fork servers"], t.Counts["killed templates"],
 			t.Counts["killed others"]), "%d guests below them; gone after %v in the median, %v at most (wanted: %v)",
 			len(t.Parts), guests[len(guests)/2].Round(time.Millisecond),
 			guests[len(guests)-1].Round(time.Millisecond), guestLimit),
