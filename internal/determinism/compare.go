@@ -126,8 +126,8 @@ func compare(a, b []Point) (equal int, d *Difference) {
 		What: fmt.Sprintf("the guest went on in the %s run only", run)}
 }
 
-// Digest returns a short text of all points of a run, by the directory of its logs: runs that are the same have the
-// same, also those of another day or machine.
+// Digest returns a short text of all points of a run, by the directory of its logs: equal runs have equal digests, also
+// on another day or machine.
 func Digest(dir string) (string, error) {
 	entries, err := os.ReadDir(dir) // sorted
 	if err != nil {

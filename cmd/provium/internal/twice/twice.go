@@ -22,8 +22,8 @@ random. At each sync point at which something reaches a guest or comes from it, 
 that it has printed on its consoles, and all of its memory must be the same in all runs.
 The first difference of each guest to the first run is shown, with the operation that was
 under way. Exit code 0: all is the same, and the tests have passed. Tests that fail are
-compared as well. The digest is of all that was compared: runs of another day or machine
-that are the same have the same.`
+compared as well. The digest is of all that was compared: equal runs have equal digests,
+also on another day or machine.`
 
 // Run calls run so many times, each with a directory below temp for what the guests do, and compares
 // that with the first, also of tests that have failed. It ends with the first run that differs. The code
