@@ -250,8 +250,8 @@ func (b *bench) cachedBoots(ctx context.Context, cold sample) error {
 		"completed op", all, b.answered)
 	b.table.compare(row{figure: "  the same / cold boot", value: all.String(),
 		reference: cold.String(),
-		ratio:     fmt.Sprintf("%.3f", float64(all.median())/float64(cold.median())), target: "<= 80 ms"},
-		all.median() <= 80*time.Millisecond)
+		ratio:     fmt.Sprintf("%.3f", float64(all.median())/float64(cold.median())), target: "<= 60 ms"},
+		all.median() <= 60*time.Millisecond)
 	return nil
 }
 
@@ -379,7 +379,7 @@ end
 	}
 	rate := isolatedTests / time.Since(start).Minutes()
 	b.table.judge(fmt.Sprintf("isolated tests a minute (%d in two files)", isolatedTests), fmt.Sprintf("%.0f", rate),
-		">= 400", rate >= 400)
+		">= 1200", rate >= 1200)
 	return nil
 }
 

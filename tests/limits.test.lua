@@ -24,7 +24,7 @@ test("a deterministic guest that comes to no sync point", {slow = true}, functio
   t:assert_contains(t:assert_raises(function()
     vm:run("kill -STOP $(pidof provium-agent); sleep 1000", {timeout = "2s"})
   end), "no sign of life for")
-  t:assert_eq(vm:state(), "dead")
+  wait_dead(t, vm)
   t:assert_contains(t:assert_raises(function() vm:snapshot() end), "vm `lost` is dead: no sign of life")
   vm:shutdown()
   t:assert_eq(vm:boot():run("echo alive").stdout, "alive\n")
