@@ -1,8 +1,13 @@
 package lua
 
+import (
+	"slices"
+	"strings"
+)
+
 // Closest returns the name nearest to word by edit distance, where a swap of
-// neighbours counts once, or "" when none is near enough to be meant. Of equally
-// near names it returns the first.
+// neighbours counts once, or else one that has word as a part, as exit_code has code;
+// "" when none is near enough to be meant. Of equally near names it returns the first.
 func Closest(word string, names []string) string {
 	best, limit := "", max(2, len(word)/3)+1
 	for _, n := range names {
@@ -11,6 +16,11 @@ func Closest(word string, names []string) string {
 		}
 		if d := distance(word, n); d < limit && d < max(len(word), len(n)) {
 			best, limit = n, d
+		}
+	}
+	if best == "" {
+		if i := slices.IndexFunc(names, func(n string) bool { return slices.Contains(strings.Split(n, "_"), word) }); i >= 0 {
+			return names[i]
 		}
 	}
 	return best
