@@ -18,10 +18,9 @@ func Closest(word string, names []string) string {
 			best, limit = n, d
 		}
 	}
-	if best == "" {
-		if i := slices.IndexFunc(names, func(n string) bool { return slices.Contains(strings.Split(n, "_"), word) }); i >= 0 {
-			return names[i]
-		}
+	hasPart := func(n string) bool { return slices.Contains(strings.Split(n, "_"), word) }
+	if i := slices.IndexFunc(names, hasPart); best == "" && i >= 0 {
+		return names[i]
 	}
 	return best
 }

@@ -188,7 +188,8 @@ func TestClosest(t *testing.T) {
 	names := []string{"for", "read_file", "run", "write_file"}
 	for word, want := range map[string]string{
 		"foo": "for", "read_flie": "read_file", "rnu": "run", "readfile": "read_file",
-		"x": "", "": "", "frobnicate": "", "run": "run", "write-file": "write_file", "write": "write_file", "file": "read_file",
+		"x": "", "": "", "frobnicate": "", "run": "run", "write-file": "write_file",
+		"write": "write_file", "file": "read_file",
 	} {
 		if got := Closest(word, names); got != want {
 			t.Errorf("%q: got %q, want %q", word, got, want)
