@@ -137,6 +137,17 @@ func TestLogs(t *testing.T) {
 	}
 }
 
+// A line break in an expression, as of an editor that wraps long lines, would match nothing.
+func TestFormsHaveNoLineBreaks(t *testing.T) {
+	for _, list := range [][]form{reports, warnings, bugs} {
+		for _, f := range list {
+			if strings.ContainsAny(f.line.String(), "\n\t") {
+				t.Errorf("%q", f.line)
+			}
+		}
+	}
+}
+
 // withCaller says on each line of a log who prints it, as CONFIG_PRINTK_CALLER does. It returns
 // nil for a log that says so.
 func withCaller(log []byte) []byte {

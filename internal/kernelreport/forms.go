@@ -50,7 +50,7 @@ var reports = []form{
 		what: "kernel panic: stack is corrupted", where: inTrace, skip: []string{"stack_chk"}},
 	{kind: KindPanic, line: re(`corrupted stack end`), what: "kernel panic: corrupted stack end",
 		where: representative(""), skip: []string{"schedule", "retint_kernel", "preempt"}},
-	{kind: KindPanic, line: re(`not syncing: kernel stack overflow`),
+	{kind: KindPanic, line: re(`not syncing: [kK]ernel stack overflow`),
 		what:  "kernel panic: kernel stack overflow",
 		where: representative(""), skip: []string{"bad_stack"}},
 
@@ -75,14 +75,16 @@ var reports = []form{
 		skip: []string{"ubsan", "overflow"}},
 
 	{kind: KindOops, line: re(`^PANIC: double fault`), what: "PANIC: double fault", where: inTrace},
-	{kind: KindOops, line: re(`^Unable to handle kernel (paging request|NULL pointer dereference|acc
-		ss to user memory)`),
+	{kind: KindOops, line: re(`^Unable to handle kernel (paging request|NULL pointer dereference|` +
+		`access to user memory)`),
 		what: "BUG: unable to handle kernel $1", where: inTrace},
 	{kind: KindOops, line: re(`^Unable to handle kernel (.*?) at `), what: "BUG: unable to handle kernel $1",
 		where: inTrace},
 	{kind: KindOops, line: re(`general protection fault`), what: "general protection fault", where: inTrace},
 	{kind: KindOops, line: re(`^(?:Oops: )?([a-z][a-z0-9 _]+?)(?: \([a-z -]+\))?: [0-9a-f]{4} `), what: "$1",
 		where: inTrace},
+	{kind: KindOops, line: re(`^Internal error: (UBSAN: [a-z -]+)`), what: "$1", where: inTrace,
+		skip: []string{"ubsan"}},
 	{kind: KindOops, line: re(`^Internal error: `), what: "Internal error", where: inTrace},
 	{kind: KindOops, line: re(`^Unhandled fault: `), what: "Unhandled fault", where: inTrace},
 	{kind: KindOops, line: re(`^Oops`), what: "Oops", where: inTrace},
@@ -188,9 +190,8 @@ var bugs = []form{
 		what: "BUG: unable to handle kernel paging request", where: inTrace},
 	{kind: KindBug, line: re(`BUG: (?:[Uu]nable to handle )?[kK]ernel NULL pointer dereference`),
 		what: "BUG: unable to handle kernel NULL pointer dereference", where: inTrace},
-	{kind: KindBug, line: re(`BUG: (spinlock|rwlock|mutex) (lockup suspected|already unlocked|recursio
-		|cpu recursion|bad magic|` +
-		`wrong owner|wrong CPU|trylock failure on UP)`), what: "BUG: $1 $2", where: inTrace,
+	{kind: KindBug, line: re(`BUG: (spinlock|rwlock|mutex) (lockup suspected|already unlocked|recursion|` +
+		`cpu recursion|bad magic|wrong owner|wrong CPU|trylock failure on UP)`), what: "BUG: $1 $2", where: inTrace,
 		skip: []string{"spin_", "_lock", "_unlock", "spin_dump", "spin_bug"}},
 	{kind: KindBug, line: re(`BUG: scheduling while atomic`), what: "BUG: scheduling while atomic",
 		where: inTrace,

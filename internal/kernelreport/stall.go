@@ -56,7 +56,11 @@ func (t *trace) stalled(interrupted bool) []string {
 			counted = true
 		}
 		if !counter && !begun {
-			continue
+			// riscv64 prints no line between registers and stack.
+			if !counted || !strings.HasPrefix(strings.TrimLeft(text, " "), "[<") {
+				continue
+			}
+			begun = true
 		}
 		for _, name := range frames {
 			if !t.skips(name) {

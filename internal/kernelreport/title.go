@@ -190,6 +190,11 @@ func lockIn(word string, places int) func(*trace) string {
 				return name
 			}
 		}
-		return after("stack backtrace:", "Call Trace:", "Call trace:", "Backtrace:")(t)
+		name := after("stack backtrace:", "Call Trace:", "Call trace:", "Backtrace:")(t)
+		if name == "worker_thread" {
+			// A work queue that is waited for is itself the lock: who waits is in the chain.
+			return after("the existing dependency chain")(t)
+		}
+		return name
 	}
 }

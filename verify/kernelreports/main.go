@@ -144,7 +144,7 @@ func (f *figures) count(s sample) (miss string) {
 	if len(functions) == 0 {
 		return ""
 	}
-	if slices.Contains(functions, normal(findings[0].Function)) {
+	if slices.Contains(s.titles, findings[0].Title) || slices.Contains(functions, normal(findings[0].Function)) {
 		f.right++
 		return ""
 	}
