@@ -70,6 +70,8 @@ type Agent struct {
 	net     *netconf.Network
 	handles atomic.Uint64 // the last one given out
 	moves   atomic.Uint64 // how many times the root directory has changed
+
+	machineIDs machineIDs
 }
 
 // New returns an Agent.
@@ -89,6 +91,7 @@ func New(cfg Config) *Agent {
 	// A kernel that refuses leaves blocked file operations to the host's patience.
 	_ = sys.PrepareInterrupts()
 	a := &Agent{cfg: cfg, waiters: sys.NewWaiters(), net: netconf.New(cfg.Proc, cfg.Sys)}
+	a.machineIDs.start, _ = now()
 	newHandle := func() uint64 { return a.handles.Add(1) }
 	starter := process.NewStarter(cfg.DevNull, cfg.Proc, a.waiters, cfg.Shield)
 	a.procs = process.NewTable(cfg.Mounts, cfg.OutputLimit, cfg.Commands, a.waiters, newHandle)

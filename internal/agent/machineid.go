@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"os"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -13,23 +12,53 @@ import (
 // journals are the directories of journals that systemd-journald writes.
 var journals = [...]string{"/run/log/journal", "/var/log/journal"}
 
-// renewMachineID replaces the machine id that the guest has made since the agent started, which began says, in all
-// files that have it. One that came with the image is left alone. journals are the directories in which
-// systemd-journald has one directory for each id. Most guests have no such file, and an emulated one has all code still
-// to be translated when it is restored, so nothing is asked for before a file was found.
-func renewMachineID(files, journals []string, began func() (unix.Timespec, bool)) {
+// machineIDs gives a guest that goes on from the boot cache a machine id of its own. One that came with the image is
+// left alone. The clock is set with each renewal, and a guest may be saved after it: the times of an id's file and of
+// the agent's start are both as old as the entry then, so the start is remembered and not computed from what the clock
+// shows now.
+type machineIDs struct {
+	start moment
+	last  string // what was written last, which is not the image's whatever the clock says
+}
+
+// moment is a time by the wall clock, and by one that nobody sets.
+type moment struct{ realtime, boottime int64 }
+
+// now returns the present moment, and false if the kernel does not tell it.
+func now() (moment, bool) {
+	var m [2]unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_REALTIME, &m[0]) != nil || unix.ClockGettime(unix.CLOCK_BOOTTIME, &m[1]) != nil {
+		return moment{}, false
+	}
+	return moment{m[0].Nano(), m[1].Nano()}, true
+}
+
+// isSince reports whether a file that was stamped at ctime has changed since start. The clock may have been set in
+// between, forward or back: the start is then the earlier one of what it was by the clock of that time and by the
+// present one. What is later than now was not written here: an image is newer than a guest whose clock starts in the
+// past.
+func (start moment) isSince(ctime int64, now moment) bool {
+	const tick = 1e7 // files are stamped with the time of the last one
+	since := min(start.realtime, now.realtime-(now.boottime-start.boottime)) - tick
+	return since <= ctime && ctime <= now.realtime
+}
+
+// renew replaces the machine id that the guest has made since the agent started, in all files that have it. journals
+// are the directories in which systemd-journald has one directory for each id. Most guests have no such file, and an
+// emulated one has all code still to be translated when it is restored, so nothing is asked for before a file was found.
+func (m *machineIDs) renew(files, journals []string, now func() (moment, bool)) {
 	fresh := ""
 	for _, path := range files {
 		var st unix.Stat_t
 		if unix.Lstat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > machineIDLen+1 {
 			continue
 		}
-		since, ok := began()
-		if !ok || st.Ctim.Nano() < since.Nano() {
+		text, err := os.ReadFile(path)
+		old := strings.TrimSuffix(string(text), "\n")
+		if err != nil || !isMachineID(old) {
 			continue
 		}
-		old, err := os.ReadFile(path)
-		if err != nil || !isMachineID(strings.TrimSuffix(string(old), "\n")) {
+		if at, ok := now(); old != m.last && (!ok || m.start == moment{} || !m.start.isSince(st.Ctim.Nano(), at)) {
 			continue
 		}
 		f, err := os.OpenFile(path, os.O_WRONLY, 0)
@@ -41,7 +70,10 @@ func renewMachineID(files, journals []string, began func() (unix.Timespec, bool)
 		}
 		_, _ = f.WriteAt([]byte(fresh), 0)
 		f.Close()
-		keepJournals(journals, strings.TrimSuffix(string(old), "\n"), fresh)
+		keepJournals(journals, old, fresh)
+	}
+	if fresh != "" {
+		m.last = fresh
 	}
 }
 
@@ -68,34 +100,4 @@ func keepJournals(journals []string, old, fresh string) {
 func isMachineID(s string) bool {
 	_, err := hex.DecodeString(s)
 	return err == nil && len(s) == machineIDLen
-}
-
-func selfStat() string {
-	text, err := os.ReadFile("/proc/self/stat")
-	if err != nil {
-		return ""
-	}
-	return string(text)
-}
-
-// agentStart returns when the agent has started, by the clock that files are stamped with.
-func agentStart() (unix.Timespec, bool) { return startTime(selfStat()) }
-
-// startTime returns when a process started, by the clock that files are stamped with. stat
-// is its /proc/PID/stat.
-func startTime(stat string) (unix.Timespec, bool) {
-	// The name of the program may have spaces and parentheses.
-	_, fields, ok := strings.Cut(stat[strings.LastIndexByte(stat, ')')+1:], " ")
-	list := strings.Fields(fields)
-	const field, ticksPerSecond = 22 - 3, 100
-	if !ok || len(list) <= field {
-		return unix.Timespec{}, false
-	}
-	ticks, err := strconv.ParseInt(list[field], 10, 64)
-	var now, up unix.Timespec
-	if err != nil || unix.ClockGettime(unix.CLOCK_REALTIME, &now) != nil ||
-		unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) != nil {
-		return unix.Timespec{}, false
-	}
-	return unix.NsecToTimespec(now.Nano() - up.Nano() + ticks*(1e9/ticksPerSecond)), true
 }

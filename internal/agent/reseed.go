@@ -41,7 +41,7 @@ func (a *Agent) reseedAndSet(r *wire.Renew) error {
 	}
 	if r.MachineID {
 		// By the clock that was right when the guest was saved.
-		renewMachineID(wire.MachineIDs[:], journals[:], agentStart)
+		a.machineIDs.renew(wire.MachineIDs[:], journals[:], now)
 	}
 	if r.DropRandom || len(r.RandomBlock) > 0 {
 		a.readRandomDevice(r.RandomBlock)
