@@ -209,6 +209,7 @@ func TestDockerfileCopiesWhatIsBuilt(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := false
+	context := "*\n" // nothing else of the repository is sent to the builder
 	for line := range strings.Lines(string(read(t, "Dockerfile"))) {
 		words := strings.Fields(line)
 		if len(words) == 0 || words[0] != "COPY" {
@@ -216,6 +217,7 @@ func TestDockerfileCopiesWhatIsBuilt(t *testing.T) {
 		}
 		for _, path := range words[1 : len(words)-1] {
 			found = true
+			context += "!" + path + "\n"
 			if !strings.HasPrefix(path, "bin/") || !strings.Contains(string(makefile), "./cmd/"+filepath.Base(path)) {
 				t.Errorf("`make build` does not make %s", path)
 			}
@@ -223,5 +225,9 @@ func TestDockerfileCopiesWhatIsBuilt(t *testing.T) {
 	}
 	if !found {
 		t.Error("nothing is copied")
+	}
+	comments := regexp.MustCompile(`(?m)^#.*\n`)
+	if got := comments.ReplaceAllString(string(read(t, "Dockerfile.dockerignore")), ""); got != context {
+		t.Errorf("the context is\n%s, want\n%s", got, context)
 	}
 }
