@@ -34,6 +34,7 @@ type message struct {
 	Typed     *typed   // by a person, about the test that is paused
 
 	// From the runner.
+	Begun      bool // first message: the file may have done something from now on
 	Events     []encodedEvent
 	Registered *registered // the chunk has run
 	Collected  *collected  // the same, where the tests do not run

@@ -69,6 +69,28 @@ func TestProcessesRunSeveralFiles(t *testing.T) {
 	}
 }
 
+// TestFileThatEndsItsProcessRunsOnce has a file kill a process that has run another file before it has said anything.
+func TestFileThatEndsItsProcessRunsOnce(t *testing.T) {
+	dir := t.TempDir()
+	l := newLocalRun(t, "", map[string]string{
+		"a": `test("x", function() end)`,
+		"b": pidLine + fmt.Sprintf(`
+if io.open(%[1]q) then note(%[2]q, "twice") end
+io.open(%[1]q, "w"):close()
+os.execute("kill -KILL $PPID")`, filepath.Join(dir, "once"), dir),
+	})
+	l.o.Jobs = 1
+	if code, err := l.run(); code != ExitFailed || err != nil {
+		t.Fatal(code, err, l.stderr)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "once")); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "twice")); err == nil {
+		t.Error("the file has run twice")
+	}
+}
+
 // TestWorkerThatHasEnded has a process end while it waits for another file: the file gets another process.
 func TestWorkerThatHasEnded(t *testing.T) {
 	idle := &workers.Kept{}

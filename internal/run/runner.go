@@ -68,6 +68,9 @@ func (r *runner) run() (again bool, err error) {
 	used := r.shared.cpuTime()
 	r.begin(j)
 	defer r.cancel(nil)
+	if err := r.pipe.send(&message{Begun: true}); err != nil {
+		return false, err
+	}
 	result, err := r.runFile(r.ctx, j)
 	d := &done{Duration: time.Since(started), Poisoned: result.Poisoned, ChunkError: result.ChunkError}
 	if err != nil {
