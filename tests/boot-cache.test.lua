@@ -30,6 +30,20 @@ test("cached guests differ where guests must", function(t)
   t:assert_eq(boot_id(a:fork()), boot_id(a))
 end)
 
+-- Those after the first are copies of that one, which has just booted, until one was loaded from the entry.
+test("guests of an entry that has just been made differ, too", function(t)
+  local seen = {}
+  for i = 1, 6 do
+    local vm = provium:vm("v" .. i, "young", {memory = "128M"}):boot()
+    for what, value in pairs({["boot id"] = boot_id(vm), bytes = sh(vm, "head -c 16 /dev/urandom | xxd -p"),
+        uuid = sh(vm, "cat /proc/sys/kernel/random/uuid"), ["stack"] = sh(vm, "grep stack /proc/self/maps")}) do
+      t:assert(not seen[value], ("the %s of guest %d is that of guest %s: %s"):format(what, i, seen[value], value))
+      seen[value] = i
+    end
+    vm:shutdown()
+  end
+end)
+
 test("what a boot depends on makes another entry", function(t)
   local function with(opts) local vm = provium:lab():vm("x", "host", opts):boot(); return vm end
   local plain = id(with {memory = "128M"})

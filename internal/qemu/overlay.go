@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -52,9 +53,10 @@ func (m *Machine) overlay(ctx context.Context) error {
 }
 
 // replaceUUID writes a new UUID over that of the Restore.
-func (m *Machine) replaceUUID() error {
+func (m *Machine) replaceUUID(ctx context.Context) error {
 	at := m.cfg.Restore.UUID
-	if err := m.checkRange(Range{at, uuidLen}); err != nil {
+	_, err := m.Status(ctx) // a copy of a template has mapped the memory when it answers
+	if err := errors.Join(err, m.checkRange(Range{at, uuidLen})); err != nil {
 		return err
 	}
 	mem, base, err := m.openMemory()

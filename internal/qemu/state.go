@@ -222,7 +222,7 @@ func (m *Machine) goOn(ctx context.Context) error {
 		}
 	}
 	if r.UUID != 0 {
-		if err := m.replaceUUID(); err != nil {
+		if err := m.replaceUUID(ctx); err != nil {
 			return err
 		}
 	}
