@@ -24,6 +24,9 @@ func (d *Disk) ChangePolicy(change func(*fault.Policy)) error {
 	return d.faults.ChangePolicy(d.size.Load(), change)
 }
 
+// StruckFaults returns how many requests each mode and each part of the policy in force has met, by its name.
+func (d *Disk) StruckFaults() map[string]int64 { return d.faults.Struck() }
+
 // AddRule installs a rule, behind the others, and returns its ID. A rule without delay,
 // errno and effect gets the errno EIO.
 func (d *Disk) AddRule(r fault.Rule) (int64, error) { return d.faults.AddRule(d.size.Load(), r) }

@@ -37,6 +37,15 @@ func (d *Disk) ActiveModes() ([]string, error) {
 	return data.ActiveModes(), nil
 }
 
+// StruckFaults returns how many requests each mode and each part of the policy in force has met, by its name.
+func (d *Disk) StruckFaults() (map[string]int64, error) {
+	data, err := d.backend()
+	if err != nil {
+		return nil, err
+	}
+	return data.StruckFaults(), nil
+}
+
 // ChangePolicy applies change to the policy in force. After an error the policy is
 // unchanged.
 func (d *Disk) ChangePolicy(change func(*fault.Policy)) error {

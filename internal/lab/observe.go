@@ -8,7 +8,7 @@ import (
 
 // Observer is told what happens on a host. Nil functions are skipped.
 type Observer struct {
-	// Finding is called for each guest failure as soon as it is seen, from a
+	// Finding is called for each guest failure, and each expected panic, as soon as it is seen, from a
 	// goroutine of the VM. It must not block.
 	Finding func(vm *VM, f instance.Finding)
 	// PoolWait is called before the pool is asked for a share, and what it
@@ -24,7 +24,9 @@ func (h *Host) Observe(o Observer) (stop func()) { return h.observers.Add(&o) }
 
 // found tells the observers of a guest failure.
 func (h *Host) found(vm *VM, f instance.Finding) {
-	vm.news.Reported(f)
+	if !f.Expected {
+		vm.news.Reported(f)
+	}
 	for _, o := range h.observers.All() {
 		if o.Finding != nil {
 			o.Finding(vm, f)

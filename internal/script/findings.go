@@ -47,7 +47,7 @@ func (e *execution) failures(vm *lab.VM, found []kernelreport.Finding) []string 
 func (s *assertions) tExpectKernel(a value.Args, e *execution) ([]lua.Value, error) {
 	p, err := a.SearchPattern()
 	if err == nil {
-		e.verdict.Expect(p, a.Call.Caller().String())
+		err = e.verdict.Expect(p, a.Call.Caller().String())
 	}
 	return nil, err
 }

@@ -137,6 +137,8 @@ test("only allowed", {allow_oops = true}, function(t)
   t:assert_contains(t:assert_raises(function() vm:run("true") end), "dead")
 end)
 test("type", function(t) provium:vm("f", "host"):boot{expect_panic = 1} end)
+test("none", {expect_panic = true}, function(t) provium:vm("g", "host"):boot() end)
+test("any report", function(t) t:expect_kernel("") end)
 `, func(m *fakemachine.Machine) {
 		addFaults(m)
 		m.Program("crash", func(p *fakemachine.Process) int {
@@ -147,8 +149,14 @@ test("type", function(t) provium:vm("f", "host"):boot{expect_panic = 1} end)
 		})
 	}, nil)
 	for _, name := range []string{"meta", "boot", "declared", "only allowed"} {
-		o.passed(t, name)
+		if e := o.passed(t, name); len(e.Log) > 0 {
+			t.Errorf("%s: %q", name, e.Log)
+		}
 	}
+	if e := o.passed(t, "none"); len(e.Log) != 1 || !strings.HasPrefix(e.Log[0], "note: meta.expect_panic is not needed") {
+		t.Errorf("%q", e.Log)
+	}
+	o.failed(t, "any report", "t:expect_kernel: argument 1 (pattern) must not be empty")
 	o.failed(t, "unexpected", "guest failure on vm `d`: Kernel panic - not syncing: on purpose")
 	o.failed(t, "type", "expect_panic")
 }
@@ -286,6 +294,13 @@ test("two, of which one is met", function(t)
   t:assert_raises(function() d:read_sectors(7, 1) end)
 end)
 test("none of its own", function(t) end)
+test("a policy and a mode", function(t)
+  local d = vm:disk("d")
+  d:clear_faults()
+  d:fail_range(9, 1) d:fail_after(100) d:fault_inject("eio_write")
+  t:assert_raises(function() d:write_sectors(7, ("x"):rep(512)) end)
+end)
+test("that of another one", function(t) end)
 `, nil, nil)
 	e := o.passed(t, "two, of which one is met")
 	const want = "note: no request of disk `d` of vm `a` has met its rule 3: write of sectors 7+1, delay 1ms"
@@ -293,6 +308,14 @@ test("none of its own", function(t) end)
 		t.Errorf("%q", e.Log)
 	}
 	if e := o.passed(t, "none of its own"); len(e.Log) > 0 {
+		t.Errorf("%q", e.Log)
+	}
+	e = o.passed(t, "a policy and a mode")
+	const wants = "note: no request of disk `d` of vm `a` has met its fail_range"
+	if len(e.Log) != 2 || e.Log[0] != "note: no request of disk `d` of vm `a` has met its fail_after" || e.Log[1] != wants {
+		t.Errorf("%q", e.Log)
+	}
+	if e := o.passed(t, "that of another one"); len(e.Log) > 0 {
 		t.Errorf("%q", e.Log)
 	}
 }

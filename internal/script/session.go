@@ -199,7 +199,7 @@ func (s *session) watchHost() (stop func()) {
 			s.mu.Lock()
 			e := s.current
 			s.mu.Unlock()
-			if !finding.Expected && (finding.Panic || finding.Kind.IsStall()) && e != nil && !vm.Expendable() {
+			if e != nil && e.verdict.Saw(finding) && !vm.Expendable() {
 				e.guestFailed(vm, finding)
 			}
 		},

@@ -113,6 +113,9 @@ type Faults struct {
 	count   atomic.Pointer[Count]
 	met     atomic.Pointer[func(Met)] // nil: nobody wants to know
 
+	struckMu sync.Mutex
+	struck   map[string]int64 // how many requests each mode and part of the policy has met, by Met.By
+
 	// What the latest flush did to rules, in case it was not one of the guest's.
 	lastFlush atomic.Pointer[[]struckRule]
 }
@@ -275,6 +278,12 @@ type Met struct {
 func (f *Faults) OnMet(met func(Met)) { f.met.Store(&met) }
 
 func (f *Faults) tell(r Request, by, effect string) {
+	f.struckMu.Lock()
+	if f.struck == nil {
+		f.struck = map[string]int64{}
+	}
+	f.struck[by]++
+	f.struckMu.Unlock()
 	if met := f.met.Load(); met != nil {
 		(*met)(Met{r, by, effect})
 	}
@@ -297,6 +306,25 @@ func (s *set) delayedBy() string {
 		return ModeSlow
 	}
 	return "inject"
+}
+
+// Struck returns how many requests each mode and each part of the policy that is in force has met since the disk came to
+// be, by the names that Error has. Rules are not among them.
+func (f *Faults) Struck() map[string]int64 {
+	s := f.set()
+	counts := map[string]int64{}
+	f.struckMu.Lock()
+	defer f.struckMu.Unlock()
+	for name, isSet := range map[string]bool{
+		"fault_inject": s.readEIO || s.writeEIO, ModeSlow: s.delay > s.policy.Delay && s.policy.Delay == 0,
+		"delay": s.policy.Delay > 0, "fail_reads": s.policy.FailReads, "fail_writes": s.policy.FailWrites,
+		"fail_after": s.policy.FailAfter > 0, "fail_range": len(s.policy.FailRanges) > 0,
+	} {
+		if isSet {
+			counts[name] = f.struck[name]
+		}
+	}
+	return counts
 }
 
 // State is the faults of a disk, for a snapshot.

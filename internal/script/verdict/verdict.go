@@ -7,6 +7,7 @@ package verdict
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ import (
 type Allowed struct {
 	Reports  bool // nothing that a kernel reports fails the test
 	Warnings bool // nor do the reports of WARN()
+	Panic    bool // nor does a panic
 }
 
 // Verdict collects what the kernels of one test have reported. It is safe for concurrent use.
@@ -30,6 +32,7 @@ type Verdict struct {
 	mu       sync.Mutex
 	seen     int // reports that the test might have failed for
 	warnings int // of WARN()
+	panicked bool
 	expected []*expectation
 }
 
@@ -56,11 +59,16 @@ type VM interface {
 }
 
 // Expect has a report that matches p fail nothing. One must come until the test ends. where is
-// the place of the call.
-func (v *Verdict) Expect(p pattern.Pattern, where string) {
+// the place of the call. An empty text, which every report has, is an error.
+func (v *Verdict) Expect(p pattern.Pattern, where string) error {
+	if p.String() == "" {
+		return errors.New("t:expect_kernel: argument 1 (pattern) must not be empty: every report would match; " +
+			"name a part of its title, or use meta.allow_oops")
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.expected = append(v.expected, &expectation{pattern: p, where: where})
+	return nil
 }
 
 // Excuses reports whether a report fails nothing, and so must not end the test.
@@ -83,6 +91,15 @@ func (v *Verdict) isExpected(f kernelreport.Finding) bool {
 		}
 	}
 	return met
+}
+
+// Saw takes a report as soon as it is seen, also an expected one, which is not judged. It reports whether the guest has
+// ended or stands still by what the test does not expect.
+func (v *Verdict) Saw(f kernelreport.Finding) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.panicked = v.panicked || f.Panic
+	return !f.Expected && (f.Panic || f.Kind.IsStall())
 }
 
 // Judge takes the reports of a VM's kernel. Each failure is the title, and the report below it;
@@ -150,6 +167,8 @@ func (v *Verdict) End(failed bool) (failures, notes []string) {
 		notes = append(notes, "meta.allow_oops is not needed: no kernel has reported anything")
 	case v.allowed.Warnings && v.warnings == 0:
 		notes = append(notes, "meta.allow_warnings is not needed: no kernel has warned")
+	case v.allowed.Panic && !v.panicked:
+		notes = append(notes, "meta.expect_panic is not needed: no kernel has panicked")
 	}
 	return failures, notes
 }

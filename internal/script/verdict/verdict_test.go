@@ -71,6 +71,7 @@ func TestVerdict(t *testing.T) {
 			failures: []string{"guest failure on vm `a`: divide error"}},
 		{name: "warnings allowed in vain", allowed: Allowed{Warnings: true},
 			notes: []string{"meta.allow_warnings is not needed"}},
+		{name: "a panic in vain", allowed: Allowed{Panic: true}, notes: []string{"meta.expect_panic is not needed"}},
 		{name: "expected", expect: "divide error in %a+", found: []kernelreport.Finding{oops}},
 		{name: "expected by a line", expect: "a_function%+0x", found: []kernelreport.Finding{oops}},
 		{name: "another one", expect: "divide error", found: []kernelreport.Finding{oops, warn},
@@ -80,7 +81,9 @@ func TestVerdict(t *testing.T) {
 	} {
 		v := New(nil, tc.allowed)
 		if tc.expect != "" {
-			v.Expect(luaPattern(t, tc.expect), "x.lua:3")
+			if err := v.Expect(luaPattern(t, tc.expect), "x.lua:3"); err != nil {
+				t.Error(err)
+			}
 		}
 		failures, notes := v.Judge(machine{"a", tc.note}, tc.found)
 		f, n := v.End(len(failures) > 0)
@@ -97,7 +100,12 @@ func TestExcuses(t *testing.T) {
 	if v.Excuses(oops) {
 		t.Error("an oops was excused that nobody expects")
 	}
-	v.Expect(pattern.Text("divide error"), "")
+	if err := v.Expect(pattern.Text(""), ""); err == nil {
+		t.Error("every report may be expected")
+	}
+	if err := v.Expect(pattern.Text("divide error"), ""); err != nil {
+		t.Error(err)
+	}
 	if !v.Excuses(oops) || v.Excuses(warn) {
 		t.Error("not what is expected is excused")
 	}
