@@ -21,6 +21,7 @@ import (
 	"provium/cmd/provium/internal/hostcheck"
 	"provium/cmd/provium/internal/ksm"
 	"provium/cmd/provium/internal/live"
+	"provium/cmd/provium/internal/share"
 	"provium/cmd/provium/internal/twice"
 	"provium/internal/artifacts"
 	"provium/internal/cachedir"
@@ -199,7 +200,7 @@ func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) er
 		ctx, done := p.interruptible(cmd.Context())
 		sh, err := p.share(ctx, o.Config.CacheDir, f.qemu)
 		if err == nil {
-			err = sh.Warm(ctx, f.shared)
+			err = sh.Warm(ctx, f.shared, share.WarmLimit)
 		}
 		done()
 		if err != nil {

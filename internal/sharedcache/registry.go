@@ -3,9 +3,7 @@ package sharedcache
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -30,8 +28,10 @@ type registry struct {
 	pusher  *remote.Pusher // remembers what it has sent; guarded by mu
 }
 
-// pushTries is how often an image is sent to a registry that has lost a part of it.
-const pushTries = 4
+const (
+	pushTries = 4    // how often an image is sent to a registry that has lost a part of it
+	maxPages  = 1000 // of a list of tags
+)
 
 // newRegistry returns the tags of a repository that begin with a prefix.
 func newRegistry(repo name.Repository, prefix string, silence time.Duration) (*registry, error) {
@@ -51,47 +51,28 @@ func newRegistry(repo name.Repository, prefix string, silence time.Duration) (*r
 	return &registry{repo: repo, prefix: prefix, puller: puller, options: options, pusher: pusher}, err
 }
 
-// AwayError is returned when a registry does not answer: it is of no use to ask it for more.
-type AwayError struct {
-	Registry string
-	Err      error
-}
-
-// Error names the registry.
-func (e *AwayError) Error() string { return fmt.Sprintf("registry %s: %v", e.Registry, e.Err) }
-
-// Unwrap returns the reason.
-func (e *AwayError) Unwrap() error { return e.Err }
-
-func (r *registry) fail(err error) error {
-	if silent := (*SilentError)(nil); errors.As(err, &silent) {
-		return &AwayError{r.repo.RegistryStr(), silent}
-	}
-	if network := (*net.OpError)(nil); errors.As(err, &network) {
-		return &AwayError{r.repo.RegistryStr(), err}
-	}
-	return fmt.Errorf("registry %s: %w", r.repo.RegistryStr(), err)
-}
-
-// isMissing reports whether a registry says that something is not there.
-func isMissing(err error) bool {
-	var e *transport.Error
-	return errors.As(err, &e) && e.StatusCode == http.StatusNotFound
-}
-
 func (r *registry) tags(ctx context.Context) ([]string, error) {
-	all, err := r.puller.List(ctx, r.repo)
+	pages, err := r.puller.Lister(ctx, r.repo)
 	if isMissing(err) { // nothing was pushed yet
 		return nil, nil
 	}
+	var out []string
+	for n := 0; err == nil && pages.HasNext(); n++ {
+		if n == maxPages {
+			return nil, r.fail(errors.New("its list of tags does not end"))
+		}
+		var page *remote.Tags
+		if page, err = pages.Next(ctx); err != nil {
+			break
+		}
+		for _, t := range page.Tags {
+			if rest, ok := strings.CutPrefix(t, r.prefix); ok {
+				out = append(out, rest)
+			}
+		}
+	}
 	if err != nil {
 		return nil, r.fail(err)
-	}
-	var out []string
-	for _, t := range all {
-		if rest, ok := strings.CutPrefix(t, r.prefix); ok {
-			out = append(out, rest)
-		}
 	}
 	return out, nil
 }
@@ -125,7 +106,25 @@ func (r *registry) blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, er
 	if err != nil {
 		return nil, r.fail(err)
 	}
-	return body, nil
+	return &blobBody{body, r}, nil
+}
+
+// blobBody says whose error it is that a blob cannot be read.
+type blobBody struct {
+	io.ReadCloser
+	from *registry
+}
+
+// Read implements io.Reader.
+func (b *blobBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && strings.HasPrefix(err.Error(), "error verifying ") {
+		return n, io.EOF // who reads verifies, too, and has better words
+	}
+	if err != nil && err != io.EOF {
+		err = b.from.fail(err)
+	}
+	return n, err
 }
 
 func (r *registry) put(ctx context.Context, tag string, img v1.Image) error {
@@ -170,72 +169,4 @@ func isLost(err error) bool {
 		}
 		return false
 	})
-}
-
-// SilentError is returned when a registry has sent and taken nothing for some time.
-type SilentError struct{ Limit time.Duration }
-
-// Error names the time.
-func (e *SilentError) Error() string { return fmt.Sprintf("it has been silent for %v", e.Limit) }
-
-// watched is a transport whose requests end when nothing moves for some time, however long
-// they take in all.
-type watched struct {
-	base  http.RoundTripper
-	limit time.Duration
-}
-
-// RoundTrip implements http.RoundTripper.
-func (w *watched) RoundTrip(req *http.Request) (*http.Response, error) {
-	ctx, cancel := context.WithCancelCause(req.Context())
-	timer := time.AfterFunc(w.limit, func() { cancel(&SilentError{w.limit}) })
-	moved := func() { timer.Reset(w.limit) }
-	explain := func(err error) error {
-		if silent := (*SilentError)(nil); errors.As(context.Cause(ctx), &silent) {
-			return silent
-		}
-		return err
-	}
-	req = req.Clone(ctx)
-	if req.Body != nil && req.Body != http.NoBody {
-		req.Body = &watchedBody{ReadCloser: req.Body, moved: moved, explain: explain, closed: func() {}}
-	}
-	resp, err := w.base.RoundTrip(req)
-	if err != nil {
-		err = explain(err)
-		timer.Stop()
-		cancel(nil)
-		return nil, err
-	}
-	moved()
-	resp.Body = &watchedBody{ReadCloser: resp.Body, moved: moved, explain: explain, closed: func() {
-		timer.Stop()
-		cancel(nil)
-	}}
-	return resp, nil
-}
-
-// watchedBody calls functions when something was read, and at the end.
-type watchedBody struct {
-	io.ReadCloser
-	moved, closed func()
-	explain       func(error) error
-}
-
-// Read implements io.Reader.
-func (b *watchedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if n > 0 {
-		b.moved()
-	}
-	if err != nil && err != io.EOF {
-		err = b.explain(err)
-	}
-	return n, err
-}
-
-// Close implements io.Closer.
-func (b *watchedBody) Close() error {
-	defer b.closed()
-	return b.ReadCloser.Close()
 }

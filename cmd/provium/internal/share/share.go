@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"provium/cmd/provium/internal/listing"
 	"provium/internal/fixture"
@@ -183,19 +184,36 @@ func (s *Share) List(ctx context.Context, c *sharedcache.Cache) error {
 	return errors.Join(err, failed)
 }
 
-// Warm fills the caches before a run. Without a shared cache the run only takes longer: only
-// the end of ctx is an error.
-func (s *Share) Warm(ctx context.Context, from *sharedcache.Cache) error {
+// WarmLimit is how long a run waits for a shared cache.
+const WarmLimit = 5 * time.Minute
+
+// Warm fills the caches before a run, for limit at most; what has come by then stays. Without a shared cache the run
+// only takes longer: only the end of ctx is an error.
+func (s *Share) Warm(ctx context.Context, from *sharedcache.Cache, limit time.Duration) error {
 	t := teller{out: io.Discard}
-	err := s.pull(ctx, from, t.tell)
+	slow := fmt.Errorf("shared cache `%s`: not all has come within %v, and `provium cache pull %s` waits for all", from,
+		limit, from)
+	within, done := context.WithTimeoutCause(ctx, limit, slow)
+	defer done()
+	err := s.pull(within, from, t.tell)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	for _, e := range joined(errors.Join(err, t.failed)) {
-		fmt.Fprintf(s.err, "provium: warning: %s; the run goes on without it\n", terminal.Escape(e.Error()))
+	if err != nil && within.Err() != nil {
+		err = slow
+	}
+	if all := joined(errors.Join(err, t.failed)); len(all) > 0 {
+		more := ""
+		if damaged := (*sharedcache.DamagedError)(nil); errors.As(all[0], &damaged) {
+			more = "; push to another tag or directory to have it whole"
+		}
+		if len(all) > 1 {
+			more = fmt.Sprintf(", and without %d other entries that failed", len(all)-1) + more
+		}
+		fmt.Fprintf(s.err, "provium: warning: %s; the run goes on without it%s\n", terminal.Escape(all[0].Error()), more)
 	}
 	s.noteEmpty(from, err, t.seen)
-	if err == nil {
+	if err == nil || errors.Is(err, slow) {
 		fmt.Fprintf(s.err, "provium: shared cache: pulled %d entries, %s; %d were there, %d are not for this machine\n",
 			t.moved, listing.MiB(t.size), t.there, t.unfit)
 	}
