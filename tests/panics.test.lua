@@ -31,6 +31,16 @@ test("while it is paused and goes on", {timeout = "1m"}, function(t)
   until_it_fails(t, vm, function() vm:pause() vm:resume() end)
 end)
 
+test("while it is asked to power off", {timeout = "1m"}, function(t)
+  t:expect_kernel(panic)
+  local vm = base:fork()
+  vm:run("rmmod button") -- so that it ignores the button
+  if vm:run("ls /sys/bus/acpi/drivers/button").exit_code == 0 then t:skip("the button's driver cannot be taken away") end
+  vm:run("(sleep 0.2; echo c > /proc/sysrq-trigger) > /dev/null 2>&1 < /dev/null &"):assert_ok()
+  t:assert_contains(t:assert_raises(function() vm:power_button("50s") end), "sysrq triggered crash")
+  t:assert_eq(vm:state(), "dead")
+end)
+
 test("behind a restore", {timeout = "1m"}, function(t)
   t:expect_kernel(panic)
   local vm = base:fork()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -128,6 +129,7 @@ type Instance struct {
 	check     *panicCheck // of a panic that is not known to be one; else nil
 	resend    bool        // what is sent to the next agent first may be lost
 	expected  bool        // the caller ends the guest and settles what follows
+	powerOff  bool        // unless it panics, or its QEMU fails
 	reason    string      // why it ended; the first one counts
 	suspended bool
 	closed    *closedPort // while the agent's port is closed and there is a link
@@ -205,12 +207,12 @@ func (i *Instance) supervise() {
 	i.cfg.Inspect.Ended(i.machine)
 	i.mu.Lock()
 	i.setReasonLocked(howEnded(i.machine))
-	reason, expected, link := i.reason, i.expected, i.link
+	reason, expected, powerOff, link := i.reason, i.expected, i.powerOff, i.link
 	i.portOpened()
 	i.answerBy.stop()
 	i.mu.Unlock()
 	// The state first: who is told that the guest is gone finds it dead.
-	if !expected {
+	if !expected || powerOff && i.endedBadly(reason) {
 		i.cfg.Hooks.Died(reason)
 	}
 	gone := &GoneError{VM: i.cfg.VM, Reason: reason}
@@ -224,6 +226,12 @@ func (i *Instance) supervise() {
 	}
 	i.cfg.Hooks.Released()
 	close(i.done)
+}
+
+// endedBadly reports whether the reason of an end is a panic, or a QEMU that has failed.
+func (i *Instance) endedBadly(reason string) bool {
+	_, failed := i.machine.Exit()
+	return strings.HasPrefix(reason, panicked) || failed != nil && reason == howEnded(i.machine)
 }
 
 // howEnded says how a QEMU has ended.
@@ -276,7 +284,14 @@ func (i *Instance) setReasonLocked(reason string) {
 func (i *Instance) Expect(end bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.expected = end
+	i.expected, i.powerOff = end, false
+}
+
+// ExpectPowerOff is Expect(true) for a guest that is to power off: Died is called if it panics, or its QEMU fails.
+func (i *Instance) ExpectPowerOff() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.expected, i.powerOff = true, true
 }
 
 // IsOver reports whether Done is closed.

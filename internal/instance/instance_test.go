@@ -165,6 +165,34 @@ func TestEndIsNoDeath(t *testing.T) {
 	}
 }
 
+// TestPowerOffThatFails has a guest end in other ways while it should power off.
+func TestPowerOffThatFails(t *testing.T) {
+	for want, end := range map[string]func(*Instance, *fakemachine.Machine){
+		"guest panicked: Kernel panic - not syncing: no reason": func(_ *Instance, m *fakemachine.Machine) {
+			m.Panic("no reason")
+		},
+		"qemu ended: exit status 1: qemu-system-x86_64: no luck": func(_ *Instance, m *fakemachine.Machine) {
+			m.Crash("no luck")
+		},
+		"": func(i *Instance, m *fakemachine.Machine) { m.PowerOff() },
+	} {
+		b := newBench(t)
+		i, m := b.boot()
+		i.ExpectPowerOff()
+		end(i, m)
+		if got := strings.TrimSpace(b.death(i)); got != want {
+			t.Errorf("died of %q, want %q", got, want)
+		}
+	}
+	b := newBench(t)
+	i, _ := b.boot()
+	i.ExpectPowerOff()
+	i.End("it takes too long")
+	if got := b.death(i); got != "" {
+		t.Errorf("died of %q", got)
+	}
+}
+
 func TestDeaths(t *testing.T) {
 	for name, c := range map[string]struct {
 		do   func(*bench, *Instance, *fakemachine.Machine)

@@ -141,6 +141,9 @@ func (i *Instance) confirmPanic(f Finding) {
 	}
 }
 
+// panicked begins the reason of a guest that has panicked.
+const panicked = "guest panicked: "
+
 // believePanic records a panic. The guest has ended, unless the test expects it; what it leaves
 // behind is kept, and it is ended, by what is returned. awaitChecks waits for that.
 func (i *Instance) believePanic(f Finding) (finish func()) {
@@ -156,7 +159,7 @@ func (i *Instance) believePanic(f Finding) (finish func()) {
 
 // believePanicLocked is believePanic for a caller that holds i.mu and hands on an expected panic.
 func (i *Instance) believePanicLocked(f Finding) (finish func()) {
-	reason := "guest panicked: " + f.Title
+	reason := panicked + f.Title
 	if f.Expected {
 		i.goOn(reason)
 		return nil

@@ -18,8 +18,7 @@ type Observer struct {
 	ExpectsPanic func() bool
 }
 
-// Observe adds o to the host's observers until stop is called. It is safe for
-// concurrent use.
+// Observe adds o to the host's observers until stop is called. It is safe for concurrent use.
 func (h *Host) Observe(o Observer) (stop func()) { return h.observers.Add(&o) }
 
 // found tells the observers of a guest failure.

@@ -323,7 +323,7 @@ func (v *VM) Wakeup(ctx context.Context) error {
 	})
 }
 
-// PowerButton presses the ACPI power button and waits until the guest has powered off.
+// PowerButton presses the ACPI power button and waits until the guest has powered off. It fails if the guest panics.
 // After timeout the guest is ended, and graceful is false.
 func (v *VM) PowerButton(ctx context.Context, timeout time.Duration) (graceful bool, err error) {
 	release, err := v.lifecycle(ctx)
@@ -335,13 +335,16 @@ func (v *VM) PowerButton(ctx context.Context, timeout time.Duration) (graceful b
 	if err != nil {
 		return false, err
 	}
-	inst.Expect(true)
+	inst.ExpectPowerOff()
 	if err := inst.machine.PowerDown(ctx); err != nil && !inst.IsOver() {
 		inst.Expect(false)
 		return false, fmt.Errorf("vm `%s` power_button: %w", v.name, err)
 	}
 	select {
 	case <-inst.Done():
+		if inst.died != "" {
+			return false, fmt.Errorf("vm `%s` power_button: %s", v.name, inst.died)
+		}
 		graceful = true
 	case <-time.After(timeout):
 	case <-ctx.Done():
@@ -353,8 +356,7 @@ func (v *VM) PowerButton(ctx context.Context, timeout time.Duration) (graceful b
 	return graceful, nil
 }
 
-// Shutdown ends the guest at once, in whatever state it is. It does nothing when there is
-// no guest.
+// Shutdown ends the guest at once, in whatever state it is, if there is one.
 func (v *VM) Shutdown(ctx context.Context) error {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
@@ -388,8 +390,7 @@ func (v *VM) watch() guest.Watch {
 	return w
 }
 
-// IsSilent reports whether the guest runs and gives no sign of life. Such a guest is dead a
-// few seconds later, unless it is heard.
+// IsSilent reports whether the guest runs and shows no sign of life. Unless it is heard, it is dead seconds later.
 func (v *VM) IsSilent(ctx context.Context) bool {
 	inst, err := v.running("ping", topology.Booted)
 	return err == nil && inst.IsSilent(ctx)

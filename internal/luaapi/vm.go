@@ -190,8 +190,7 @@ func vmClass() Class {
 			fn("wakeup()", "Ends a suspend-to-RAM."),
 			fn("power_button(timeout?: duration) -> boolean",
 				"Presses the power button. It returns true when the guest powered off within the timeout (30 s); "+
-					"else the "+
-					"guest is stopped, and the result is false."),
+					"else the guest is stopped, and the result is false. A panic meanwhile is an error."),
 			fn("wait_reboot(timeout?: duration) -> boolean",
 				"Waits until the guest has rebooted by itself and its agent answers."),
 			fn("qmp(command: string, arguments?: table) -> any",
