@@ -174,7 +174,7 @@ func (p *program) readSaved(files []string, shards *merge.Shards, to streamReade
 		if errors.Is(err, event.ErrUnknownKind) || errors.Is(err, event.ErrUnknownField) {
 			err = fmt.Errorf("%w (was it written by another version of Provium?)", err)
 		}
-		if any() {
+		if errors.As(err, new(*event.DecodeError)) && any() {
 			err = fmt.Errorf("%w; only what precedes this is shown", err)
 		}
 		damage = errors.Join(damage, err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,30 +78,61 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// passedRun returns the stream of a shard with one file that passes.
+func passedRun(t *testing.T, path, shard, durations string) []byte {
+	t.Helper()
+	var out []byte
+	for i, e := range []event.Event{
+		event.RunStarted{ProtocolVersion: event.ProtocolVersion, Shard: shard, Durations: durations},
+		event.FileDiscovered{Path: path}, event.FileDispatched{Path: path},
+		event.TestStarted{Path: path, Name: "works"}, event.TestPassed{Path: path, Name: "works"},
+		event.FileCompleted{Path: path, Status: event.FilePassed, DurationNS: 2e9},
+		event.RunCompleted{DurationNS: 3e9},
+	} {
+		b, err := event.NewBatch(int64(i)*1e9, event.Encoded{Event: e}).Bytes(event.Msgpack)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, b...)
+	}
+	return out
+}
+
+// TestReportMergesManyShards merges 500 shards, of which one is missing and one was cut off.
+func TestReportMergesManyShards(t *testing.T) {
+	p := newCLI(t, nil)
+	args := []string{"report", "--quiet", "--exit-code"}
+	for i := 1; i <= 500; i++ {
+		name := fmt.Sprintf("shard-%d.events", i)
+		stream := passedRun(t, fmt.Sprintf("%d.test.lua", i), fmt.Sprintf("%d/500", i), "")
+		switch i {
+		case 321:
+			continue
+		case 322:
+			stream = stream[:len(stream)-40]
+		}
+		args = append(args, name)
+		if err := os.WriteFile(filepath.Join(p.dir, name), stream, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, stdout, stderr := p.run(args...)
+	for _, want := range []string{"2 of 501 files failed (2 crashed)\n", "shard 321/500 (crashed)", "shard 322/500 (crashed)",
+		"499 passed, 0 failed"} {
+		if code != 1 || !strings.Contains(stdout, want) {
+			t.Errorf("code %d, no %q in\n%s%s", code, want, stdout, stderr)
+		}
+	}
+}
+
 func TestReportMergesShards(t *testing.T) {
 	p := newCLI(t, nil)
-	passed := func(path, shard, durations string) []byte {
-		var out []byte
-		for i, e := range []event.Event{
-			event.RunStarted{ProtocolVersion: event.ProtocolVersion, Shard: shard, Durations: durations},
-			event.FileDiscovered{Path: path}, event.FileDispatched{Path: path},
-			event.TestStarted{Path: path, Name: "works"}, event.TestPassed{Path: path, Name: "works"},
-			event.FileCompleted{Path: path, Status: event.FilePassed, DurationNS: 2e9},
-			event.RunCompleted{DurationNS: 3e9},
-		} {
-			b, err := event.NewBatch(int64(i)*1e9, event.Encoded{Event: e}).Bytes(event.Msgpack)
-			if err != nil {
-				t.Fatal(err)
-			}
-			out = append(out, b...)
-		}
-		return out
-	}
+	passed := func(path, shard, durations string) []byte { return passedRun(t, path, shard, durations) }
 	one := passed("a", "1/2", "")
 	died := one[:strings.LastIndex(string(one), "run_completed")-20]
 	for name, b := range map[string][]byte{"one": one, "two": passed("b", "2/2", ""), "died": died,
 		"provium.toml": []byte("[provium]\nroots = [\".\"]\n"), "a.test.lua": nil, "b.test.lua": nil,
-		"balanced": passed("b", "2/2", "sha256:1"), "failed": savedRun(t, event.Msgpack, "b", "2/2")} {
+		"balanced": passed("b", "2/2", "sha256:1"), "again": one, "empty": nil, "failed": savedRun(t, event.Msgpack, "b", "2/2")} {
 		if err := os.WriteFile(filepath.Join(p.dir, name), b, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -116,8 +148,12 @@ func TestReportMergesShards(t *testing.T) {
 		{"report one", 0, "1 file(s); 1 passed", ""}, // looked at alone
 		{"report one --exit-code", 1, "shard 2/2", ""},
 		{"report one --junit x.xml", 0, "it is missing: 1 of 2 shards are there", ""},
-		{"report died two --exit-code", 1, "it died: died ends before the run does", ""},
-		{"report one one two", 2, "3 file(s)", "one: shard 1/2 came twice, in one, too"},
+		{"report died two --exit-code", 1, "it died, or has not ended yet: died ends before the run does", ""},
+		{"report one one two", 2, "3 file(s)", "\n  one: it is given twice\n"},
+		{"report one again two", 2, "3 file(s)", "again: shard 1/2 came twice, in one, too: give one of them"},
+		{"report one nowhere --exit-code", 2, "shard 2/2", "provium: nowhere: no such file or directory\n"},
+		{"report one provium.toml --exit-code", 2, "shard 2/2", ": it is no event stream"},
+		{"report one empty --exit-code", 1, "empty has no run: nothing was saved before its end", ""},
 		{"report one balanced", 2, "2 file(s)", "balanced: another durations file (sha256:1) than one (no)"},
 		{"report one two --save-durations d.json", 0, "2 file(s)", ""},
 		{"report one two --save-durations oci:durations:ci", 0, "2 file(s)",

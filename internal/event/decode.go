@@ -40,7 +40,11 @@ type DecodeError struct {
 
 // Error implements error.
 func (e *DecodeError) Error() string {
-	return fmt.Sprintf("event decode at offset %d: %v", e.Offset, e.Err)
+	text := fmt.Sprintf("event decode at offset %d: %v", e.Offset, e.Err)
+	if e.Offset == 0 && errors.Is(e.Err, ErrTooLarge) {
+		text += ": it is no event stream"
+	}
+	return text
 }
 
 // Unwrap returns the cause.

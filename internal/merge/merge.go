@@ -174,7 +174,11 @@ func (s *Shards) Conflicts() (why []string) {
 			}
 		}
 		if other, twice := seen[st.part]; twice {
-			why = append(why, fmt.Sprintf("%s: shard %v came twice, in %s, too", st.name, st.part, other))
+			text := fmt.Sprintf("%s: shard %v came twice, in %s, too: give one of them", st.name, st.part, other)
+			if other == st.name {
+				text = st.name + ": it is given twice"
+			}
+			why = append(why, text)
 			continue
 		}
 		seen[st.part] = st.name
@@ -202,9 +206,9 @@ func (s *Shards) Lost() (lost []Lost) {
 		}
 		switch {
 		case st.runs == 0:
-			lost = append(lost, Lost{label, fmt.Sprintf("%s has no run", st.name)})
+			lost = append(lost, Lost{label, fmt.Sprintf("%s has no run: nothing was saved before its end", st.name)})
 		case st.open:
-			lost = append(lost, Lost{label, fmt.Sprintf("it died: %s ends before the run does", st.name)})
+			lost = append(lost, Lost{label, fmt.Sprintf("it died, or has not ended yet: %s ends before the run does", st.name)})
 		}
 	}
 	slices.Sort(there)
