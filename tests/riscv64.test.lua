@@ -44,10 +44,13 @@ local function restored_by_file(t, vm)
   return loaded
 end
 
-test.each({{what = "idle", command = "true"}, {what = "asleep", command = "sleep 2"}}, "timers go on in a restored guest: $what",
+local busy = "for i in 1 2 3 4 5 6; do while :; do :; done & done; wait"
+test.each({{what = "idle", command = "true"}, {what = "asleep", command = "sleep 2"}, {what = "busy", command = busy},
+  {what = "two busy CPUs", command = busy, options = {cpus = 2}}}, "timers go on in a restored guest: $what",
   function(t, case)
-  local vm = boot("timers")
+  local vm = boot("timers", case.options)
   vm:run_async(case.command)
+  vm:run("sleep 0.2"):assert_ok()
   local loaded = restored_by_file(t, vm)
   loaded:run("sleep 0.2", {timeout = "30s"}):assert_ok()
 end)

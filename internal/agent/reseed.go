@@ -29,11 +29,6 @@ func (a *Agent) renew(r *wire.Renew) error {
 }
 
 func (a *Agent) reseedAndSet(r *wire.Renew) error {
-	if losesTimers {
-		if err := startTimers(); err != nil {
-			return err
-		}
-	}
 	if len(r.Entropy) > 0 {
 		if err := a.reseed(r.Entropy); err != nil {
 			return fmt.Errorf("reseed: %w", err)

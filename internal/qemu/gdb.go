@@ -2,7 +2,9 @@ package qemu
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -35,4 +37,13 @@ func (m *Machine) GDB(ctx context.Context) (path string, err error) {
 	}
 	m.gdb.path = path
 	return path, nil
+}
+
+// endGDB ends what GDB has begun.
+func (m *Machine) endGDB(ctx context.Context) error {
+	m.gdb.mu.Lock()
+	defer m.gdb.mu.Unlock()
+	_, err := m.monitor().hmp(ctx, "gdbserver none")
+	m.gdb.path = ""
+	return errors.Join(err, os.RemoveAll(filepath.Join(m.cfg.Dir, "gdb")))
 }

@@ -274,7 +274,10 @@ func (m *Machine) loadState(ctx context.Context) error {
 			return err
 		}
 	}
-	return m.migration.wait(ctx, m.qmp.Done())
+	if err := m.migration.wait(ctx, m.qmp.Done()); err != nil {
+		return err
+	}
+	return m.startTimers(ctx)
 }
 
 // dialsAgent reports whether the agent's port is connected when somebody wants it, and not by the start of QEMU.

@@ -1,8 +1,9 @@
-package qemu
+// Package registers reads what QEMU prints of the CPUs of a guest.
+//
+// It asks no QEMU (package qemu). Start with Parse.
+package registers
 
 import (
-	"context"
-	"errors"
 	"regexp"
 	"strconv"
 	"strings"
@@ -25,30 +26,17 @@ func (c *CPU) IsHalted() (halted, forEver bool) {
 	return halted, halted && c.Registers["RFL"]&interrupts == 0
 }
 
-// maxRegisters is the most of QEMU's text that is read, in bytes: 4 KiB for each of 256 CPUs.
-const maxRegisters = 1 << 20
-
-// Registers returns the state of all CPUs. Of those that run it is a moment ago.
-func (m *Machine) Registers(ctx context.Context) ([]CPU, error) {
-	text, err := m.monitor().hmp(ctx, "info registers -a")
-	if err != nil {
-		return nil, err
-	}
-	cpus := parseRegisters(text)
-	if len(cpus) == 0 {
-		return nil, errors.New("unexpected answer of qemu: no registers")
-	}
-	return cpus, nil
-}
+// maxText is the most of QEMU's text that is read, in bytes: 4 KiB for each of 256 CPUs.
+const maxText = 1 << 20
 
 var (
 	register = regexp.MustCompile(`\b([A-Z][A-Z0-9]{1,4}) ?=([0-9a-f]{1,16})\b`)
 	segment  = regexp.MustCompile(`^([C-GS]S) ?=([0-9a-f]{4}) ([0-9a-f]{8,16}) `)
 )
 
-// parseRegisters reads what QEMU prints of the CPUs of an x86-64 machine.
-func parseRegisters(text string) (cpus []CPU) {
-	text = text[:min(len(text), maxRegisters)]
+// Parse reads what QEMU prints of the CPUs of an x86-64 machine.
+func Parse(text string) (cpus []CPU) {
+	text = text[:min(len(text), maxText)]
 	for block := range strings.SplitSeq(strings.ReplaceAll(text, "\r", ""), "CPU#") {
 		head, rest, ok := strings.Cut(block, "\n")
 		n, err := strconv.Atoi(strings.TrimSpace(head))

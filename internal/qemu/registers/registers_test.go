@@ -1,4 +1,4 @@
-package qemu
+package registers
 
 import (
 	"strings"
@@ -15,8 +15,8 @@ const twoCPUs = "\r\nCPU#0\r\nRAX=0000000000000001 RBX=0000000000000002 RCX=0 RD
 	"\r\nCPU#1\r\nRIP=ffffffff81dd0000 RFL=00000046 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1\r\nCR3=1\r\n" +
 	"\r\nCPU#2\r\nEAX=00000000 EBX=00000000\r\nEIP=0000fff0 EFL=00000002 [-------] CPL=0\r\n"
 
-func TestParseRegisters(t *testing.T) {
-	cpus := parseRegisters(twoCPUs)
+func TestParse(t *testing.T) {
+	cpus := Parse(twoCPUs)
 	if len(cpus) != 2 {
 		t.Fatalf("%+v", cpus)
 	}
@@ -42,26 +42,10 @@ func FuzzParseRegisters(f *testing.F) {
 	f.Add(twoCPUs)
 	f.Add("CPU#0\nRIP=1 CPU#\nCPU#-1\nRIP=2")
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, c := range parseRegisters(text) {
+		for _, c := range Parse(text) {
 			if c.Number < 0 || len(c.Text) > len(text) {
 				t.Errorf("%+v", c)
 			}
 		}
 	})
-}
-
-// TestLayout has memories around the sizes from which on a part lies above 4 GiB.
-func TestLayout(t *testing.T) {
-	for _, c := range []struct {
-		machine   string
-		size, low int64
-	}{
-		{"q35", 512 << 20, 512 << 20}, {"q35", 0xb0000000 - 4096, 0xb0000000 - 4096}, {"q35", 0xb0000000, 0x80000000},
-		{"pc-q35-7.2", 4 << 30, 0x80000000}, {"pc", 3 << 30, 3 << 30}, {"pc", 4 << 30, 0xc0000000},
-		{"microvm", 4 << 30, 0xc0000000},
-	} {
-		if l := (&Config{Machine: c.machine, Memory: c.size}).layout(); l.Low != c.low || l.Size != c.size {
-			t.Errorf("%s with %d: %+v", c.machine, c.size, l)
-		}
-	}
 }
