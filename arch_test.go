@@ -322,7 +322,7 @@ var allowed = map[string]struct {
 		"internal/script/value",
 	}, "differences of texts; package value quotes them"},
 	"internal/kernelsource": {nil, "reads debug information"},
-	"internal/script/verdict": {[]string{"internal/kernelreport", "internal/pattern"},
+	"internal/script/verdict": {[]string{"internal/kernelreport", "internal/luaapi", "internal/pattern"},
 		"what reports of kernels mean for a test"},
 	"internal/script/value": {[]string{"internal/lua", "internal/luaapi", "internal/pattern"},
 		"Lua values to Go and back, without a domain word"},

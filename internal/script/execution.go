@@ -93,7 +93,7 @@ func newExecution(s *session, name string, meta *Meta) *execution {
 	e.waited, _, _ = s.clock.read()
 	var allowed verdict.Allowed
 	if meta != nil {
-		allowed = verdict.Allowed{Reports: meta.AllowOops, Warnings: meta.AllowWarnings, Panic: meta.ExpectPanic}
+		allowed = meta.Allowed
 	}
 	e.verdict = verdict.New(s.Reports, allowed)
 	return e

@@ -8,6 +8,7 @@ import (
 	"provium/internal/event"
 	"provium/internal/lua"
 	"provium/internal/script/value"
+	"provium/internal/script/verdict"
 )
 
 // Meta is what a test's metadata say. Values holds all of it, for events and filters; the
@@ -22,11 +23,8 @@ type Meta struct {
 	// OpTimeout is how long a guest may be silent during an operation: 0 if the test does
 	// not say it, and negative for no limit.
 	OpTimeout time.Duration
-	AllowOops bool
-	// AllowWarnings leaves out the kernel's WARNING reports alone, ExpectPanic panics and
-	// what led to them; the guest then goes on as its kernel does.
-	AllowWarnings, ExpectPanic bool
-	Values                     event.Meta // never nil
+	Allowed   verdict.Allowed
+	Values    event.Meta // never nil
 }
 
 // maxMetaSize is about how many bytes the metadata of one test may have: they go with every
@@ -57,6 +55,7 @@ func parseMeta(t *lua.Table) (Meta, error) {
 			return m, err
 		}
 		m.Values[key] = v
+		m.Allowed.Keys = append(m.Allowed.Keys, key)
 	}
 	return m, m.meanings(t)
 }
@@ -96,7 +95,7 @@ func (m *Meta) meanings(t *lua.Table) error {
 		}
 	}
 	for key, to := range map[string]*bool{
-		"allow_oops": &m.AllowOops, "allow_warnings": &m.AllowWarnings, "expect_panic": &m.ExpectPanic,
+		"allow_oops": &m.Allowed.Reports, "allow_warnings": &m.Allowed.Warnings, "expect_panic": &m.Allowed.Panic,
 	} {
 		switch v := t.Get(key).(type) {
 		case nil:

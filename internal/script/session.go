@@ -193,7 +193,7 @@ func (s *session) watchHost() (stop func()) {
 		ExpectsPanic: func() bool {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			return s.current != nil && s.current.meta != nil && s.current.meta.ExpectPanic
+			return s.current != nil && s.current.meta != nil && s.current.meta.Allowed.Panic
 		},
 		Finding: func(vm *lab.VM, finding kernelreport.Finding) {
 			s.mu.Lock()

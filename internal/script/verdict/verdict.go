@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"provium/internal/kernelreport"
+	"provium/internal/luaapi"
 	"provium/internal/pattern"
 )
 
@@ -21,7 +22,9 @@ import (
 type Allowed struct {
 	Reports  bool // nothing that a kernel reports fails the test
 	Warnings bool // nor do the reports of WARN()
-	Panic    bool // nor does a panic
+	Panic    bool // nor does a panic, and what led to it; the guest goes on as its kernel does
+
+	Keys []string // of all metadata
 }
 
 // Verdict collects what the kernels of one test have reported. It is safe for concurrent use.
@@ -170,7 +173,23 @@ func (v *Verdict) End(failed bool) (failures, notes []string) {
 	case v.allowed.Panic && !v.panicked:
 		notes = append(notes, "meta.expect_panic is not needed: no kernel has panicked")
 	}
-	return failures, notes
+	return failures, append(notes, v.allowed.misspelt()...)
+}
+
+// meaningful are the keys of metadata that Provium reads. Others are data.
+var meaningful = []string{"allow_oops", "allow_warnings", "expect_panic", "op_timeout", "skip", "slow", "spec", "tags",
+	"timeout"}
+
+// misspelt says which keys are near one that has a meaning.
+func (a *Allowed) misspelt() (notes []string) {
+	for _, key := range a.Keys {
+		near := luaapi.Nearest(key, meaningful)
+		if near == "" || near == key || len(key) < len("slow")+1 && key+"s" != near {
+			continue // short words are near many
+		}
+		notes = append(notes, fmt.Sprintf("meta.%s has no meaning to Provium: did you mean meta.%s?", key, near))
+	}
+	return notes
 }
 
 // group are reports by their titles.
