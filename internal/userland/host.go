@@ -3,6 +3,7 @@ package userland
 import (
 	"context"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -37,10 +38,11 @@ var ownFiles = [...]struct{ name, content string }{
 // its users may read is left out, so that it makes no difference who looks.
 func ofHost(ctx context.Context, root string) (*tree, error) {
 	t := newTree()
-	s := newScanner(t, true)
-	s.uid, s.gid = -1, -1 // owners matter: a file of the user's in /opt is not root's
+	look := newLister(true) // owners matter: a file of the user's in /opt is not root's
+	defer look.end()
+	s := newScanner(t, look)
 	for _, name := range hostTrees {
-		path := root + "/" + name
+		path := filepath.Join(root, name)
 		var st unix.Stat_t
 		if err := unix.Lstat(path, &st); err != nil {
 			continue

@@ -144,7 +144,11 @@ func (m *Maker) tree(ctx context.Context, u *Userland) (*tree, error) {
 // ofDirectory returns the tree of a directory, which must be readable as a whole.
 func ofDirectory(ctx context.Context, dir string) (*tree, error) {
 	t := newTree()
-	if err := newScanner(t, false).add(ctx, directory{node: t.root, path: dir}); err != nil {
+	look := newLister(false)
+	defer look.end()
+	root := newDirectory(dir, inode{})
+	look.push(root)
+	if err := newScanner(t, look).add(ctx, t.root, root); err != nil {
 		return nil, err
 	}
 	if len(t.skipped) > 0 {

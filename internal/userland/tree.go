@@ -130,11 +130,12 @@ func (t *tree) key() string {
 	d := describer{tree: t, to: sha256.New(), seen: map[*erofs.Node]int{}}
 	d.node("", t.root)
 	for i := range t.sources {
+		d.flush(fullBuffer)
 		s := &t.sources[i]
 		d.text(s.path)
 		d.numbers(s.size, s.modified, s.change, int64(s.inode))
 	}
-	d.to.Write(d.buf)
+	d.flush(0)
 	return hex.EncodeToString(d.to.Sum(nil)[:20])
 }
 
@@ -149,6 +150,14 @@ type describer struct {
 // fullBuffer is when a buffer is written, in bytes.
 const fullBuffer = 64 << 10
 
+// flush writes the buffer if it has more than so many bytes.
+func (d *describer) flush(most int) {
+	if len(d.buf) > most {
+		d.to.Write(d.buf) // never fails
+		d.buf = d.buf[:0]
+	}
+}
+
 func (d *describer) text(s string) {
 	d.buf = append(binary.AppendUvarint(d.buf, uint64(len(s))), s...)
 }
@@ -160,10 +169,7 @@ func (d *describer) numbers(list ...int64) {
 }
 
 func (d *describer) node(name string, n *erofs.Node) {
-	if len(d.buf) > fullBuffer {
-		d.to.Write(d.buf)
-		d.buf = d.buf[:0]
-	}
+	d.flush(fullBuffer)
 	d.text(name)
 	if n.Links() > 1 {
 		k, again := d.seen[n]
