@@ -59,9 +59,41 @@ func TestFilesThatUseTheCPUsHoldOthersBack(t *testing.T) {
 	c := fx.file("c", 0, 0)
 	fx.wantFile("queued", c)
 	b.Done()
-	fx.wantFile("queued", c) // the machine is still as it was measured
-	fx.observe(time.Second, busy(2, 1), use{a, 1, 10})
+	fx.wantFile("running", c) // at once: what b has used is left
+	d := fx.file("d", 0, 0)
+	fx.wantFile("queued", d)
+}
+
+// What others use is not left by a file that ends.
+func TestAFileThatEndsLeavesOnlyWhatItHasUsed(t *testing.T) {
+	fx := newFixture(t, 100_000, 4, auto)
+	a, b := fx.file("a", 0, 0), fx.file("b", 0, 0)
+	fx.observe(20*time.Second, busy(4, 4), use{a, 1.9, 10}, use{b, 0.1, 10})
+	c := fx.file("c", 0, 0)
+	fx.wantFile("queued", c)
+	b.Done()
+	fx.wantFile("queued", c)
+	fx.observe(time.Second, busy(4, 2), use{a, 1.9, 10})
 	fx.wantFile("running", c)
+}
+
+// A file that can use more than one CPU does not wait until all of them are left.
+func TestWideFileStartsWithMostOfItsCPUs(t *testing.T) {
+	for name, c := range map[string]struct {
+		used float64 // by a file that runs
+		want string
+	}{"most are left": {1.2, "running"}, "too few are left": {1.5, "queued"}} {
+		t.Run(name, func(t *testing.T) {
+			fx := newFixture(t, 100_000, 2, auto)
+			a := fx.file("a", 0, 0)
+			fx.observe(20*time.Second, busy(2, c.used), use{a, c.used, 10})
+			f, err := fx.Enqueue("wide", Amount{}, 1.4)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fx.wantFile(c.want, f)
+		})
+	}
 }
 
 func TestABusyMachineDelaysAndDoesNotStarve(t *testing.T) {

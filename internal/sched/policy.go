@@ -24,6 +24,8 @@ const (
 	// leastCPUs is how many CPUs a file is taken to use at least until it is measured: in a
 	// run on a busy machine it got less than it wanted, and many would start at once.
 	leastCPUs = 0.5
+	// enough is the share of its CPUs with which a file starts that can use more than one.
+	enough = 0.75
 	// slack times the square root of the CPUs is how many more than there are the running
 	// files may want together: they want them at different times, which evens out where they are many.
 	slack = 0.35
@@ -80,8 +82,10 @@ type cpuFacts struct {
 	pressed bool
 }
 
-// roomFor reports whether a file may start that will use so many CPUs.
+// roomFor reports whether a file may start that will use so many CPUs. One that can use more than one does not wait
+// until all of them are left: with most of them it is nearly as fast, and what it uses keeps others back.
 func (f cpuFacts) roomFor(next float64) bool {
+	next = min(next, max(1, next*enough))
 	switch {
 	case f.alone || f.overdue:
 		return true

@@ -328,6 +328,7 @@ func (f *File) Done() {
 	}
 	if f.state == running {
 		p.learn(f)
+		p.load.Busy = max(0, p.load.Busy-f.rate) // it was measured with the file
 	}
 	f.state = ended
 	f.charged, f.claim, f.limit, f.shares = Amount{}, Amount{}, Amount{}, nil
