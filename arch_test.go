@@ -187,7 +187,7 @@ var allowed = map[string]struct {
 		"a file format, and a cache of such files"},
 	"internal/sharedcache": {[]string{"internal/jsonerror"}, "entries of any cache, in a registry or a directory"},
 	"internal/sharedcache/exchange": {[]string{
-		"internal/sharedcache", "internal/snapshot", "internal/fixture", "internal/image/cache",
+		"internal/sharedcache", "internal/snapshot", "internal/fixture", "internal/image/cache", "internal/history",
 	}, "moves entries between a user's caches and a shared one"},
 	"internal/cachedir": {nil, "who can have written what is in a cache"},
 	"internal/qemu": {[]string{"internal/recording",

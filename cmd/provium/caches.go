@@ -136,7 +136,8 @@ func (p *program) cacheCommand() *cobra.Command {
 	push := &cobra.Command{
 		Use:   "push REF [FLAGS]",
 		Short: "Store booted guests, fixtures, kernels, initrds and userlands in a shared cache",
-		Long:  "Stores what the caches of this user have in a shared cache. Nothing is sent twice." + sharedHelp,
+		Long: "Stores what the caches of this user have in a shared cache, and how long test files took. Nothing is sent twice." +
+			sharedHelp,
 	}
 	pull := &cobra.Command{
 		Use:   "pull REF [FLAGS]",
@@ -203,5 +204,6 @@ func (p *program) share(ctx context.Context, fixtures, qemuPath string) (*share.
 	if err != nil {
 		path = "" // its version is not compared
 	}
-	return share.New(ctx, share.Dirs{Images: images, Boots: boots, Fixtures: fixtures}, path, p.stdout, p.stderr), nil
+	dirs := share.Dirs{Images: images, Boots: boots, Fixtures: fixtures, History: p.history()}
+	return share.New(ctx, dirs, path, p.stdout, p.stderr), nil
 }

@@ -61,6 +61,30 @@ func (h History) Of(dir, path string) Record {
 	return r
 }
 
+// With returns both histories; of a file that both know, what other knows. Where that is too much for a file of
+// MaxBytes, it is other alone.
+func (h History) With(other History) History {
+	all := maps.Clone(h)
+	if all == nil {
+		all = History{}
+	}
+	maps.Copy(all, other)
+	size := 0
+	for name := range all {
+		size += len(name) + recordBytes
+	}
+	if size > MaxBytes {
+		return other
+	}
+	return all
+}
+
+// MaxBytes is how long the file of a history is at most, in bytes: that of some ten thousand test files.
+const MaxBytes = 2 << 20
+
+// recordBytes is about how many bytes a record needs in the file, its name not counted.
+const recordBytes = 100
+
 type state struct {
 	Files History `json:"files"`
 }
@@ -97,10 +121,11 @@ func Update(path string, learned History) error {
 			return err != nil
 		})
 	}
-	return write(path, all)
+	return Write(path, all)
 }
 
-func write(path string, all History) error {
+// Write replaces the history at path.
+func Write(path string, all History) error {
 	text, err := json.Marshal(state{all})
 	if err != nil {
 		return fmt.Errorf("history: %w", err)

@@ -51,6 +51,26 @@ func TestOfAnotherCopy(t *testing.T) {
 	}
 }
 
+func TestWith(t *testing.T) {
+	one, two := History{"/a": {1, 1}, "/b": {1, 1}}, History{"/b": {2, 2}}
+	if got, want := one.With(two), (History{"/a": {1, 1}, "/b": {2, 2}}); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if len(one) != 2 || one["/b"].Seconds != 1 {
+		t.Errorf("it was changed: %v", one)
+	}
+	if got := History(nil).With(two); len(got) != 1 {
+		t.Error(got)
+	}
+	large := History{}
+	for i := range MaxBytes / recordBytes {
+		large[fmt.Sprint(i)] = Record{1, 1}
+	}
+	if got := large.With(two); len(got) != 1 {
+		t.Errorf("%d records", len(got))
+	}
+}
+
 func TestDamagedHistoryIsEmptyAndReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.json")
 	for _, text := range []string{"", "{", `{"files":null}`, `[1]`, `{"files":{"/a":{"seconds":"x"}}}`,

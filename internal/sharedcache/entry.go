@@ -49,7 +49,11 @@ const (
 	Boot    Kind = "boot"
 	Fixture Kind = "fixture"
 	Image   Kind = "image"
+	History Kind = "history"
 )
+
+// HistoryKey is the key of the only entry of its kind: what is known of test files.
+const HistoryKey = "files"
 
 // Fit is what a machine must have for the snapshots in an entry. The zero value fits all.
 type Fit struct {
@@ -129,7 +133,7 @@ func decodeManifest(text []byte) (*v1.Manifest, Header, error) {
 
 func (h *Header) check() error {
 	switch h.Kind {
-	case Boot, Fixture, Image:
+	case Boot, Fixture, Image, History:
 	default:
 		return fmt.Errorf("it is of the kind `%.20s`", h.Kind)
 	}
@@ -139,7 +143,8 @@ func (h *Header) check() error {
 		}
 	}
 	// Keys of boots and fixtures become file names.
-	if h.Key == "" || h.Kind != Image && !isKey(h.Key) {
+	asFile := h.Kind == Boot || h.Kind == Fixture
+	if h.Key == "" || asFile && !isKey(h.Key) || h.Kind == History && h.Key != HistoryKey {
 		return fmt.Errorf("its key is `%.80s`", h.Key)
 	}
 	if h.Size < 0 || h.Size > maxEntry {

@@ -125,6 +125,15 @@ func (c *Cache) List(ctx context.Context, bad func(error)) ([]Entry, error) {
 	return out, nil
 }
 
+// Find returns an entry by its name; nil if there is no such entry.
+func (c *Cache) Find(ctx context.Context, kind Kind, key string) (*Entry, error) {
+	e, err := c.look(ctx, tag(kind, key))
+	if errors.Is(err, errMissing) {
+		return nil, nil
+	}
+	return e, c.fail(err)
+}
+
 func (c *Cache) look(ctx context.Context, t string) (*Entry, error) {
 	text, err := c.at.manifest(ctx, t)
 	if err != nil {

@@ -1,5 +1,5 @@
 // Package exchange moves entries between the caches of a user and a shared cache: booted guests,
-// fixtures, and kernels, initrds and userlands.
+// fixtures, kernels, initrds and userlands, and what is known of test files.
 //
 // What is brought is verified as an entry of its cache before it gets its name there. The
 // package does not know how a shared cache keeps entries (internal/sharedcache), nor when one
@@ -29,6 +29,7 @@ type Locals struct {
 	Boots    *snapshot.Cache
 	Fixtures *fixture.Cache
 	Images   *cache.Cache    // with the kinds that are shared
+	History  string          // the file of package history; "" for none
 	Fit      sharedcache.Fit // what this machine is
 }
 
@@ -113,17 +114,31 @@ func (l *Locals) Push(ctx context.Context, to *sharedcache.Cache, tell func(Resu
 	}
 	for _, e := range all {
 		stored, err := to.Push(ctx, e)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		var away *sharedcache.AwayError
-		if errors.As(err, &away) {
+		if err := end(ctx, err); err != nil {
 			return err
 		}
 		if errors.Is(err, fs.ErrNotExist) { // removed meanwhile
 			continue
 		}
 		tell(Result{Header: e.Header, Moved: stored, Err: err})
+	}
+	if r, any := l.pushHistory(ctx, to); any {
+		if err := end(ctx, r.Err); err != nil {
+			return err
+		}
+		tell(r)
+	}
+	return nil
+}
+
+// end returns the error for which nothing more is tried after err: the end of ctx, or a registry that is away.
+func end(ctx context.Context, err error) error {
+	var away *sharedcache.AwayError
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.As(err, &away):
+		return err
 	}
 	return nil
 }
@@ -140,16 +155,15 @@ func (l *Locals) Pull(ctx context.Context, from *sharedcache.Cache, temp Temp, t
 	}
 	for i := range all {
 		r := Result{Header: all[i].Header, Unfit: all[i].Fit.Differs(l.Fit)}
-		if r.Unfit == "" && !l.has(&all[i]) {
+		switch {
+		case r.Kind == sharedcache.History:
+			r.Moved, r.Err = l.bringHistory(ctx, from, &all[i])
+		case r.Unfit == "" && !l.has(&all[i]):
 			r.Err = l.bring(ctx, from, &all[i], temp)
 			r.Moved = r.Err == nil
 		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		var away *sharedcache.AwayError
-		if errors.As(r.Err, &away) {
-			return r.Err
+		if err := end(ctx, r.Err); err != nil {
+			return err
 		}
 		tell(r)
 	}

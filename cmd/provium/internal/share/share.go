@@ -28,8 +28,8 @@ import (
 	"provium/internal/terminal"
 )
 
-// Dirs are the directories of the caches of a user.
-type Dirs struct{ Images, Boots, Fixtures string }
+// Dirs are the directories of the caches of a user, and the file of what is known of test files.
+type Dirs struct{ Images, Boots, Fixtures, History string }
 
 // Share moves entries of the caches of a user.
 type Share struct {
@@ -43,7 +43,8 @@ func New(ctx context.Context, dirs Dirs, program string, out, err io.Writer) *Sh
 	warn := func(text string) { fmt.Fprintf(err, "provium: warning: %s\n", text) }
 	return &Share{&exchange.Locals{
 		Boots: &snapshot.Cache{Dir: dirs.Boots}, Fixtures: &fixture.Cache{Dir: dirs.Fixtures, Warn: warn},
-		Images: &cache.Cache{Dir: dirs.Images, Kinds: image.SharedKinds(), Warn: warn}, Fit: fit(ctx, program),
+		Images:  &cache.Cache{Dir: dirs.Images, Kinds: image.SharedKinds(), Warn: warn},
+		History: dirs.History, Fit: fit(ctx, program),
 	}, out, err}
 }
 
