@@ -96,8 +96,7 @@ func (p *program) rerunState() string {
 	return filepath.Join(dir, "rerun.json")
 }
 
-// history returns the file that remembers how long files took, beside the rerun state, ""
-// if nothing does.
+// history returns the file that remembers how long files took, beside the rerun state, "" if nothing does.
 func (p *program) history() string {
 	rerun := p.rerunState()
 	if rerun == "" {
@@ -136,8 +135,7 @@ func (p *program) cacheCommand() *cobra.Command {
 	push := &cobra.Command{
 		Use:   "push REF [FLAGS]",
 		Short: "Store booted guests, fixtures, kernels, initrds and userlands in a shared cache",
-		Long: "Stores what the caches of this user have in a shared cache, and how long test files took. Nothing is sent twice." +
-			sharedHelp,
+		Long:  "Stores what this user's caches have, and how long test files took. Nothing is sent twice." + sharedHelp,
 	}
 	pull := &cobra.Command{
 		Use:   "pull REF [FLAGS]",
