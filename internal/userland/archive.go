@@ -30,6 +30,9 @@ func ofArchive(ctx context.Context, file string) (*tree, error) {
 	a.tree.sources = []source{sourceOf(file, &st)}
 	for in := tar.NewReader(f); ; {
 		h, err := in.Next()
+		if err == io.EOF && len(a.tree.root.Names()) == 0 {
+			return nil, fmt.Errorf("%s: the archive is empty", file)
+		}
 		if err == io.EOF {
 			return a.tree, nil
 		}

@@ -78,7 +78,16 @@ func (m *Maker) bootstrap(ctx context.Context, suite, dir string) error {
 	case errors.Is(err, exec.ErrNotFound):
 		return fmt.Errorf("%s, which makes it, is not installed (package %s)", BootstrapProgram, BootstrapProgram)
 	}
-	return fmt.Errorf("%s: %w%s", BootstrapProgram, reason(err), lastErrors(stderr))
+	return programError(BootstrapProgram, err, lastErrors(stderr))
+}
+
+// programError says why a program has failed, with its name once, and what it said.
+func programError(program string, err error, said string) error {
+	err, said = reason(err), strings.ReplaceAll(said, ": "+program+": ", ": ")
+	if strings.HasPrefix(err.Error(), program+": ") {
+		return fmt.Errorf("%w%s", err, said)
+	}
+	return fmt.Errorf("%s: %w%s", program, err, said)
 }
 
 // shownErrors is how many lines of a program that has failed are shown.

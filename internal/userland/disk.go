@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -101,7 +102,7 @@ func (m *Maker) raw(ctx context.Context, path string) (string, error) {
 		case errors.Is(err, exec.ErrNotFound):
 			return fmt.Errorf("%s is not installed (package qemu-utils)", ConvertProgram)
 		}
-		return fmt.Errorf("%s: %w: %.500q", ConvertProgram, reason(err), stderr)
+		return programError(ConvertProgram, err, ": "+strings.TrimSpace(string(stderr[:min(len(stderr), 500)])))
 	})
 	return filepath.Join(dir, diskFile), err
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -32,7 +33,7 @@ func openOCI(s Source) (v1.Image, error) {
 	}
 	manifest, err := index.IndexManifest()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.Path, err)
+		return nil, fmt.Errorf("%s is not an OCI layout: its index.json is damaged: %w", s.Path, err)
 	}
 	var names []string
 	var found []v1.Descriptor
@@ -107,12 +108,18 @@ type wholeLayer struct {
 
 // Compressed implements partial.CompressedLayer.
 func (l wholeLayer) Compressed() (io.ReadCloser, error) {
-	r, err := l.Layer.Compressed()
+	digest, err := l.Digest()
 	if err != nil {
 		return nil, err
 	}
-	digest, err := l.Digest()
-	return &wholeReader{r, sha256.New(), digest, l.image}, err
+	r, err := l.Layer.Compressed()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("layer %s is not in the layout", digest)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &wholeReader{r, sha256.New(), digest, l.image}, nil
 }
 
 // wholeReader compares the digest of a layer when it is closed.

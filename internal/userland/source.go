@@ -53,6 +53,9 @@ func Parse(text string, resolve func(path string) (string, error)) (Source, erro
 		return Source{}, fmt.Errorf("expected %s, got nothing", valid)
 	case strings.HasPrefix(text, "oci:"):
 		path, ref, _ := strings.Cut(text[len("oci:"):], ":")
+		if path == "" {
+			return Source{}, fmt.Errorf("`%s` names no directory, as `oci:DIR` and `oci:DIR:NAME` do", text)
+		}
 		path, err := resolve(path)
 		return Source{Kind: OCI, Path: path, Ref: ref}, err
 	case strings.HasPrefix(text, dockerPrefix):

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -90,6 +91,7 @@ func TestParse(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "got nothing", "debain": "`debain` is not known; expected `busybox`, `host`, a directory",
 		"docker://Debian:12": "is not the name of an image", "docker:debian": "written `docker://debian`",
+		"oci:": "`oci:` names no directory", "oci::v1": "`oci::v1` names no directory",
 	} {
 		if _, err := Parse(text, resolve); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", text, err, want)
@@ -237,6 +239,18 @@ func TestDirectoryErrors(t *testing.T) {
 	if _, err := m.Make(t.Context(), Source{Kind: OCI, Path: empty}); err == nil ||
 		!strings.Contains(err.Error(), "is not an OCI layout") {
 		t.Errorf("%v", err)
+	}
+	must(t, os.WriteFile(filepath.Join(empty, "index.json"), []byte("{"), 0o600))
+	if _, err := m.Make(t.Context(), Source{Kind: OCI, Path: empty}); err == nil ||
+		!strings.Contains(err.Error(), "its index.json is damaged: ") {
+		t.Errorf("%v", err)
+	}
+	for name, text := range map[string][]byte{"nothing.tar": nil, "zeros.tar": make([]byte, 1024)} {
+		path := filepath.Join(empty, name)
+		must(t, os.WriteFile(path, text, 0o600))
+		if _, err := ofArchive(t.Context(), path); err == nil || !strings.Contains(err.Error(), "the archive is empty") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
@@ -423,7 +437,26 @@ func TestLayerDigest(t *testing.T) {
 			}
 			text[i] ^= 0x10
 		}
+		must(t, os.Remove(blob))
+		img, err := openOCI(Source{Kind: OCI, Path: dir})
+		must(t, err)
+		err = unpackOCI(t.Context(), img, filepath.Join(t.TempDir(), "tar"), func() {})
+		if want := "layer sha256:" + filepath.Base(blob) + " is not in the layout"; err == nil ||
+			!strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
 		must(t, os.WriteFile(blob, text, 0o600))
+	}
+}
+
+// TestProgramError has names of programs once.
+func TestProgramError(t *testing.T) {
+	failed := errors.New("exit status 1")
+	for _, err := range []error{failed, fmt.Errorf("tool: %w", failed)} {
+		got := programError("tool", err, ": tool: no such image")
+		if got.Error() != "tool: exit status 1: no such image" || !errors.Is(got, failed) {
+			t.Error(got)
+		}
 	}
 }
 
