@@ -13,20 +13,20 @@ import (
 // recorded is how long each file of our own suite kept a machine of two CPUs, in seconds, as
 // docs/scale.md explains; recordedTests are in them.
 var recorded = []float64{
-	57.2, 50.5, 46.6, 34.7, 34.4, 32.1, 29.7, 29.2, 28.8, 27.2, 23.2, 23.1, 21.3, 20.4, 18.1, 17.5,
-	17.4, 16.7, 16.3, 16.3, 15.6, 14.3, 13, 13, 12.9, 12.3, 11.1, 10.3, 10.1, 9.2, 8.6, 8.5, 7.8, 7.4,
-	7.4, 7.3, 7, 6.8, 6.4, 6.3, 5.8, 5.3, 5.3, 5.3, 5.1, 4.6, 4.2, 4, 3.5, 3.4, 3.3, 3.2, 2.9, 2, 2,
-	1.9, 1.8, 1.6, 1.6, 1.5, 0.9, 0.4, 0.2, 0.1, 0.1,
+	11.1, 10.7, 9.8, 9, 8.7, 8.6, 6.7, 6.6, 6.3, 6.2, 5.8, 5.7, 5, 5, 4.6, 4.6, 4.5, 4.4, 4.2, 4.2, 4.2,
+	3.8, 3.6, 3.4, 3.2, 3.1, 3.1, 3.1, 2.9, 2.8, 2.7, 2.4, 2.3, 2.2, 2.2, 2.1, 2.1, 2.1, 1.9, 1.9, 1.9,
+	1.9, 1.9, 1.8, 1.8, 1.8, 1.7, 1.7, 1.7, 1.6, 1.6, 1.5, 1.4, 1.4, 1.3, 1.3, 1.3, 1, 0.9, 0.8, 0.8, 0.8,
+	0.7, 0.7, 0.6, 0.6, 0.5, 0.5, 0.4, 0.3, 0.3, 0.3, 0.3, 0.3, 0.2, 0.2, 0.2, 0.1, 0.1, 0, 0, 0, 0,
 }
 
 // What else the table is made of.
 const (
-	recordedTests = 511
-	warmMiB       = 257       // what `cache pull` brings, compressed
-	warmRequests  = 2*9 + 257 // manifests and descriptions, and chunks of 1 MiB
-	soakGuests    = 10174     // without a failure that nothing explains
-	linkGbit      = 10        // of the registry: an assumption
-	spread        = 0.2       // how far a duration is from the recorded one: an assumption
+	recordedTests = 581
+	warmMiB       = 302        // what `cache pull` brings, compressed
+	warmRequests  = 2*10 + 302 // manifests and descriptions, and chunks of 1 MiB
+	soakGuests    = 10562      // without a failure that nothing explains
+	linkGbit      = 10         // of the registry: an assumption
+	spread        = 0.2        // how far a duration is from the recorded one: an assumption
 )
 
 // simulate returns how long tests run on so many machines, in seconds, if their files are split
