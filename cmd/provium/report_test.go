@@ -117,8 +117,8 @@ func TestReportMergesManyShards(t *testing.T) {
 		}
 	}
 	code, stdout, stderr := p.run(args...)
-	for _, want := range []string{"2 of 501 files failed (2 crashed)\n", "shard 321/500 (crashed)", "shard 322/500 (crashed)",
-		"499 passed, 0 failed"} {
+	for _, want := range []string{"2 of 501 files failed (2 crashed)\n", "shard 321/500 (crashed)",
+		"shard 322/500 (crashed)", "499 passed, 0 failed"} {
 		if code != 1 || !strings.Contains(stdout, want) {
 			t.Errorf("code %d, no %q in\n%s%s", code, want, stdout, stderr)
 		}
@@ -132,7 +132,8 @@ func TestReportMergesShards(t *testing.T) {
 	died := one[:strings.LastIndex(string(one), "run_completed")-20]
 	for name, b := range map[string][]byte{"one": one, "two": passed("b", "2/2", ""), "died": died,
 		"provium.toml": []byte("[provium]\nroots = [\".\"]\n"), "a.test.lua": nil, "b.test.lua": nil,
-		"balanced": passed("b", "2/2", "sha256:1"), "again": one, "empty": nil, "failed": savedRun(t, event.Msgpack, "b", "2/2")} {
+		"balanced": passed("b", "2/2", "sha256:1"), "again": one, "empty": nil,
+		"failed": savedRun(t, event.Msgpack, "b", "2/2")} {
 		if err := os.WriteFile(filepath.Join(p.dir, name), b, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -154,7 +155,8 @@ func TestReportMergesShards(t *testing.T) {
 		{"report one nowhere --exit-code", 2, "shard 2/2", "provium: nowhere: no such file or directory\n"},
 		{"report one provium.toml --exit-code", 2, "shard 2/2", ": it is no event stream"},
 		{"report one empty --exit-code", 1, "empty has no run: nothing was saved before its end", ""},
-		{"report one balanced", 2, "2 file(s)", "balanced: another durations file (sha256:1) than one (no)"},
+		{"report one balanced", 2, "2 file(s)",
+			"balanced: another durations file (sha256:1) than one (no): give all shards the same"},
 		{"report one two --save-durations d.json", 0, "2 file(s)", ""},
 		{"report one two --save-durations oci:durations:ci", 0, "2 file(s)",
 			"durations: --durations-file oci:durations@sha256:"},

@@ -8,6 +8,7 @@ package merge
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"provium/internal/event"
@@ -162,15 +163,16 @@ func (s *Shards) Conflicts() (why []string) {
 		if first == nil {
 			first = st
 		}
-		for _, x := range []struct{ what, one, other string }{
-			{"version", first.run.Version, st.run.Version},
-			{"number of shards", fmt.Sprint(first.part.Count), fmt.Sprint(st.part.Count)},
-			{"selection", first.run.Selection, st.run.Selection},
-			{"durations file", first.run.Durations, st.run.Durations},
+		for _, x := range []struct{ what, one, other, remedy string }{
+			{"version", first.run.Version, st.run.Version, ""},
+			{"number of shards", fmt.Sprint(first.part.Count), fmt.Sprint(st.part.Count), ""},
+			{"selection", first.run.Selection, st.run.Selection,
+				": run all shards of the same files with the same arguments"},
+			{"durations file", first.run.Durations, st.run.Durations, ": give all shards the same"},
 		} {
 			if x.one != x.other {
-				why = append(why, fmt.Sprintf("%s: another %s (%s) than %s (%s)", st.name, x.what, orNone(x.other),
-					first.name, orNone(x.one)))
+				why = append(why, fmt.Sprintf("%s: another %s (%s) than %s (%s)%s", st.name, x.what, short(x.other),
+					first.name, short(x.one), x.remedy))
 			}
 		}
 		if other, twice := seen[st.part]; twice {
@@ -186,9 +188,13 @@ func (s *Shards) Conflicts() (why []string) {
 	return why
 }
 
-func orNone(text string) string {
+// short returns what of a text people compare: the start of a digest.
+func short(text string) string {
 	if text == "" {
 		return "no"
+	}
+	if strings.HasPrefix(text, "sha256:") {
+		return text[:min(len(text), len("sha256:")+12)]
 	}
 	return text
 }

@@ -60,10 +60,13 @@ func TestShardsThatFit(t *testing.T) {
 
 func TestConflicts(t *testing.T) {
 	for want, change := range map[string]func(*event.RunStarted){
-		"b: another version (2) than a (1)":                    func(r *event.RunStarted) { r.Version = "2" },
-		"b: another number of shards (3) than a (2)":           func(r *event.RunStarted) { r.Shard = "2/3" },
-		"b: another selection (x) than a (s)":                  func(r *event.RunStarted) { r.Selection = "x" },
-		"b: another durations file (no) than a (d)":            func(r *event.RunStarted) { r.Durations = "" },
+		"b: another version (2) than a (1)":          func(r *event.RunStarted) { r.Version = "2" },
+		"b: another number of shards (3) than a (2)": func(r *event.RunStarted) { r.Shard = "2/3" },
+		"b: another selection (sha256:0123456789ab) than a (s): run all shards of the same files with the same " +
+			"arguments": func(r *event.RunStarted) { r.Selection = "sha256:0123456789abcdef" },
+		"b: another durations file (no) than a (d): give all shards the same": func(r *event.RunStarted) {
+			r.Durations = ""
+		},
 		"b: shard 1/2 came twice, in a, too: give one of them": func(r *event.RunStarted) { r.Shard = "1/2" },
 	} {
 		var s Shards
@@ -82,8 +85,8 @@ func TestLost(t *testing.T) {
 	read(t, &s, "a", 0, started("1/4"), event.RunCompleted{})
 	read(t, &s, "c", 0, started("3/4"), event.FileDiscovered{Path: "x"})
 	read(t, &s, "empty", 0)
-	want := "[{shard 3/4 it died, or has not ended yet: c ends before the run does} {empty empty has no run: nothing was saved before its end} " +
-		"{shard 2/4 it is missing: 2 of 4 shards are there} {shard 4/4 it is missing: 2 of 4 shards are there}]"
+	want := "[{shard 3/4 it died, or has not ended yet: c ends before the run does} " +
+		"{empty empty has no run: nothing was saved before its end} {shard 2/4 it is missing: 2 of 4 shards are there} {shard 4/4 it is missing: 2 of 4 shards are there}]"
 	if got := fmt.Sprint(s.Lost()); got != want {
 		t.Errorf("%s", got)
 	}
