@@ -44,6 +44,14 @@ local function restored_by_file(t, vm)
   return loaded
 end
 
+test("a fixture is built once and restored from then on", function(t)
+  for _ = 1, 2 do
+    local vm = provium:vm_fixture("setups/riscv64")
+    t:assert_eq(vm:read_file("/tmp/made"), "by the fixture")
+    vm:run("sleep 0.2", {timeout = "30s"}):assert_ok()
+  end
+end)
+
 local busy = "for i in 1 2 3 4 5 6; do while :; do :; done & done; wait"
 test.each({{what = "idle", command = "true"}, {what = "asleep", command = "sleep 2"}, {what = "busy", command = busy},
   {what = "two busy CPUs", command = busy, options = {cpus = 2}}}, "timers go on in a restored guest: $what",

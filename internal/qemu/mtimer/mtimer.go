@@ -8,6 +8,7 @@ package mtimer
 import (
 	"bufio"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -18,12 +19,22 @@ import (
 const mtimecmp = 0x2000000 + 0x4000
 
 // Set writes the time of each of the CPUs' timers over itself. stub is a connection to QEMU's stub for gdb, which has
-// stopped the guest.
+// stopped the guest. A debugger that connects later has virtual addresses, as it expects.
 func Set(stub io.ReadWriter, cpus int) error {
 	c := client{w: stub, r: bufio.NewReader(stub)}
 	if err := c.expect("Qqemu.PhyMemMode:1", "OK"); err != nil {
 		return err
 	}
+	return errors.Join(c.set(cpus), c.expect("Qqemu.PhyMemMode:0", "OK"))
+}
+
+// client speaks the remote protocol.
+type client struct {
+	w io.Writer
+	r *bufio.Reader
+}
+
+func (c *client) set(cpus int) error {
 	for n := range cpus {
 		at := mtimecmp + 8*n
 		value, err := c.ask(fmt.Sprintf("m%x,8", at))
@@ -38,12 +49,6 @@ func Set(stub io.ReadWriter, cpus int) error {
 		}
 	}
 	return nil
-}
-
-// client speaks the remote protocol.
-type client struct {
-	w io.Writer
-	r *bufio.Reader
 }
 
 func (c *client) expect(packet, want string) error {

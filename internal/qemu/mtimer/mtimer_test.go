@@ -54,7 +54,8 @@ func TestSet(t *testing.T) {
 		t.Fatal(err)
 	}
 	ours.Close()
-	want := "Qqemu.PhyMemMode:1 m2004000,8 M2004000,8:0102030405060708 m2004008,8 M2004008,8:1112131415161718"
+	want := "Qqemu.PhyMemMode:1 m2004000,8 M2004000,8:0102030405060708 m2004008,8 M2004008,8:1112131415161718 " +
+		"Qqemu.PhyMemMode:0"
 	if got := strings.Join(<-asked, " "); got != want {
 		t.Errorf("asked %s", got)
 	}
