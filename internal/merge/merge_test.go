@@ -86,7 +86,8 @@ func TestLost(t *testing.T) {
 	read(t, &s, "c", 0, started("3/4"), event.FileDiscovered{Path: "x"})
 	read(t, &s, "empty", 0)
 	want := "[{shard 3/4 it died, or has not ended yet: c ends before the run does} " +
-		"{empty empty has no run: nothing was saved before its end} {shard 2/4 it is missing: 2 of 4 shards are there} {shard 4/4 it is missing: 2 of 4 shards are there}]"
+		"{empty empty has no run: nothing was saved before its end} " +
+		"{shard 2/4 it is missing: 2 of 4 shards are there} {shard 4/4 it is missing: 2 of 4 shards are there}]"
 	if got := fmt.Sprint(s.Lost()); got != want {
 		t.Errorf("%s", got)
 	}
