@@ -37,7 +37,8 @@ func (r *registry) fail(err error) error {
 		return &AwayError{host, fmt.Errorf("it cannot be reached: %w", network)}
 	}
 	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
-		return fmt.Errorf("registry %s: its answer is not JSON, so it may be something else than a registry: %w", host, err)
+		return fmt.Errorf("registry %s: its answer is not JSON, so it may be something else than a registry: %w", host,
+			err)
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errors.New("an answer ends before its length")

@@ -34,7 +34,8 @@ func TestWarmEnds(t *testing.T) {
 	if err := s.Warm(t.Context(), from, time.Millisecond); err != nil {
 		t.Error(err)
 	}
-	want := "not all has come within 1ms, and `provium cache pull " + ref + "` waits for all; the run goes on without it\n"
+	want := "not all has come within 1ms, and `provium cache pull " + ref +
+		"` waits for all; the run goes on without it\n"
 	if !strings.Contains(told.String(), want) || strings.Count(told.String(), "warning: ") != 1 || out.Len() > 0 {
 		t.Errorf("%s%s", &told, &out)
 	}
