@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"provium/internal/userland"
 )
@@ -52,6 +53,9 @@ func (s *Store) userland(ctx context.Context, spec Spec) (*userland.Userland, er
 	return s.MakeUserland(ctx, spec.Userland)
 }
 
+// retryRemote is how long what failed to come over the network is not tried again.
+const retryRemote = 10 * time.Second
+
 // MakeUserland makes the userland of a source, or returns it if it was made before.
 func (s *Store) MakeUserland(ctx context.Context, from userland.Source) (*userland.Userland, error) {
 	value, _ := s.userlands.LoadOrStore(from, &madeUserland{})
@@ -62,7 +66,11 @@ func (s *Store) MakeUserland(ctx context.Context, from userland.Source) (*userla
 			maker.Runner = s.cfg.Runner
 		}
 		m.u, m.err = maker.Make(ctx, from)
-		if m.err != nil {
+		switch {
+		case m.err == nil:
+		case from.IsRemote() && ctx.Err() == nil: // all guests of a test would wait for the same
+			time.AfterFunc(retryRemote, func() { s.userlands.CompareAndDelete(from, value) })
+		default:
 			s.userlands.Delete(from) // it may be there the next time
 		}
 	})

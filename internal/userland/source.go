@@ -92,6 +92,9 @@ func (s Source) MayHaveInit() bool {
 	return true
 }
 
+// IsRemote reports whether the userland may come over the network.
+func (s Source) IsRemote() bool { return s.Kind == Registry || s.Kind == Debian }
+
 // String returns the source as a user writes it.
 func (s Source) String() string {
 	switch {
