@@ -212,9 +212,10 @@ func (s *Shards) Lost() (lost []Lost) {
 		}
 		switch {
 		case st.runs == 0:
-			lost = append(lost, Lost{label, fmt.Sprintf("%s has no run: nothing was saved before its end", st.name)})
+			lost = append(lost, Lost{label, st.name + " has no run: nothing was saved before its end"})
 		case st.open:
-			lost = append(lost, Lost{label, fmt.Sprintf("it died, or has not ended yet: %s ends before the run does", st.name)})
+			lost = append(lost, Lost{label, fmt.Sprintf("it died, or has not ended yet: %s ends before the run does",
+				st.name)})
 		}
 	}
 	slices.Sort(there)

@@ -211,7 +211,8 @@ func (s *Share) Warm(ctx context.Context, from *sharedcache.Cache, limit time.Du
 		if len(all) > 1 {
 			more = fmt.Sprintf(", and without %d other entries that failed", len(all)-1) + more
 		}
-		fmt.Fprintf(s.err, "provium: warning: %s; the run goes on without it%s\n", terminal.Escape(all[0].Error()), more)
+		fmt.Fprintf(s.err, "provium: warning: %s; the run goes on without it%s\n", terminal.Escape(all[0].Error()),
+			more)
 	}
 	s.noteEmpty(from, err, t.seen)
 	if err == nil || errors.Is(err, slow) {
