@@ -547,3 +547,15 @@ func FuzzArchive(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkHost looks at the programs of this machine, as each run does that has them.
+func BenchmarkHost(b *testing.B) {
+	for b.Loop() {
+		t, err := ofHost(b.Context(), "/")
+		if err != nil {
+			b.Fatal(err)
+		}
+		t.key()
+		b.ReportMetric(float64(len(t.sources)), "files")
+	}
+}
