@@ -45,7 +45,7 @@ func (start moment) isSince(ctime int64, now moment) bool {
 
 // renew replaces the machine id that the guest has made since the agent started, in all files that have it. journals
 // are the directories in which systemd-journald has one directory for each id. Most guests have no such file, and an
-// emulated one has all code still to be translated when it is restored, so nothing is asked for before a file was found.
+// emulated one has all code still to be translated when it is restored, so nothing is asked for before a file is found.
 func (m *machineIDs) renew(files, journals []string, now func() (moment, bool)) {
 	fresh := ""
 	for _, path := range files {

@@ -153,7 +153,8 @@ test("any report", function(t) t:expect_kernel("") end)
 			t.Errorf("%s: %q", name, e.Log)
 		}
 	}
-	if e := o.passed(t, "none"); len(e.Log) != 1 || !strings.HasPrefix(e.Log[0], "note: meta.expect_panic is not needed") {
+	const unneeded = "note: meta.expect_panic is not needed"
+	if e := o.passed(t, "none"); len(e.Log) != 1 || !strings.HasPrefix(e.Log[0], unneeded) {
 		t.Errorf("%q", e.Log)
 	}
 	o.failed(t, "any report", "t:expect_kernel: argument 1 (pattern) must not be empty")
@@ -311,8 +312,8 @@ test("that of another one", function(t) end)
 		t.Errorf("%q", e.Log)
 	}
 	e = o.passed(t, "a policy and a mode")
-	const wants = "note: no request of disk `d` of vm `a` has met its fail_range"
-	if len(e.Log) != 2 || e.Log[0] != "note: no request of disk `d` of vm `a` has met its fail_after" || e.Log[1] != wants {
+	const notMet = "note: no request of disk `d` of vm `a` has met its "
+	if len(e.Log) != 2 || e.Log[0] != notMet+"fail_after" || e.Log[1] != notMet+"fail_range" {
 		t.Errorf("%q", e.Log)
 	}
 	if e := o.passed(t, "that of another one"); len(e.Log) > 0 {

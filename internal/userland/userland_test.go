@@ -248,7 +248,8 @@ func TestDirectoryErrors(t *testing.T) {
 	for name, text := range map[string][]byte{"nothing.tar": nil, "zeros.tar": make([]byte, 1024)} {
 		path := filepath.Join(empty, name)
 		must(t, os.WriteFile(path, text, 0o600))
-		if _, err := ofArchive(t.Context(), path); err == nil || !strings.Contains(err.Error(), "the archive is empty") {
+		_, err := ofArchive(t.Context(), path)
+		if err == nil || !strings.Contains(err.Error(), "the archive is empty") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

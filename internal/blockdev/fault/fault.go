@@ -308,8 +308,8 @@ func (s *set) delayedBy() string {
 	return "inject"
 }
 
-// Struck returns how many requests each mode and each part of the policy that is in force has met since the disk came to
-// be, by the names that Error has. Rules are not among them.
+// Struck returns how many requests each mode and each part of the policy that is in force has met since the disk was
+// made, by the names that Error has. Rules are not among them.
 func (f *Faults) Struck() map[string]int64 {
 	s := f.set()
 	counts := map[string]int64{}

@@ -1,5 +1,5 @@
-// Package mtimer sets the timers of riscv64 guests that QEMU has loaded. Their times are in the state, and QEMU does not
-// begin to wait for them until somebody writes them. It speaks the remote protocol of gdb, by which QEMU reads and
+// Package mtimer sets the timers of riscv64 guests that QEMU has loaded. Their times are in the state, and QEMU waits
+// for none of them until somebody writes it. It speaks the remote protocol of gdb, by which QEMU reads and
 // writes physical addresses, those of devices as well.
 //
 // It knows nothing of guests, nor how the stub comes to be (package qemu). Start with Set.
@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// mtimecmp is where the first CPU's time is in memory, with those of the others behind it, 8 bytes each: hw/riscv/virt.c
-// (VIRT_CLINT), hw/intc/riscv_aclint.c.
+// mtimecmp is where the first CPU's time is in memory, with those of the others behind it, 8 bytes each:
+// hw/riscv/virt.c (VIRT_CLINT), hw/intc/riscv_aclint.c.
 const mtimecmp = 0x2000000 + 0x4000
 
 // Set writes the time of each of the CPUs' timers over itself. stub is a connection to QEMU's stub for gdb, which has

@@ -32,7 +32,8 @@ func (l *Locals) pushHistory(ctx context.Context, to *sharedcache.Cache) (r Resu
 		path := filepath.Join(dir, historyName)
 		err := history.Write(path, all)
 		if err == nil {
-			r.Moved, err = to.Push(ctx, sharedcache.Local{Header: r.Header, Paths: map[string]string{historyName: path}})
+			paths := map[string]string{historyName: path}
+			r.Moved, err = to.Push(ctx, sharedcache.Local{Header: r.Header, Paths: paths})
 		}
 		return err
 	})
