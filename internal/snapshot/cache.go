@@ -207,7 +207,7 @@ func (c *Cache) Create(key string, ram int64) (*Writer, error) {
 }
 
 // Adopt moves a snapshot that was made elsewhere into the cache, from a path on the same file
-// system. It fails if the snapshot is not that of the key, or damaged.
+// system. It fails if the snapshot is not that of the key, or damaged. The first use need not read it again.
 func (c *Cache) Adopt(ctx context.Context, key, path string) error {
 	r, err := Open(path)
 	if err != nil {
@@ -227,7 +227,7 @@ func (c *Cache) Adopt(ctx context.Context, key, path string) error {
 	if err != nil {
 		return fmt.Errorf("snapshot cache: %w", err)
 	}
-	return nil
+	return c.Trust(key, r.ID())
 }
 
 // Evict removes an entry; machines that run from it go on.

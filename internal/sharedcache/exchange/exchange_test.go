@@ -107,6 +107,9 @@ func TestExchange(t *testing.T) {
 	two, dir := user(t)
 	must(t, two.Pull(t.Context(), shared, Temp{dir, dir}, tell))
 	expect(t, got, "boot\nfixture\nimage")
+	if _, err := os.Stat(two.Boots.Dir + "/aa.ok"); err != nil {
+		t.Errorf("the first use reads the snapshot again: %v", err)
+	}
 	r, err := two.Boots.Open(t.Context(), "aa", time.Now())
 	must(t, err)
 	r.Close()
