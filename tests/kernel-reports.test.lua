@@ -46,6 +46,30 @@ for _, level in ipairs {4, 8} do
   end)
 end
 
+-- What a quiet kernel has logged is looked for before it is gone.
+for how, goes in pairs {
+  ["is cleared"] = function(box) box:run("dmesg -c >/dev/null"):assert_ok() end,
+  ["goes with a reset"] = function(box) box:reset() end,
+  ["goes with the power button"] = function(box) box:power_button() end,
+  ["goes with a shutdown"] = function(box) box:shutdown() end,
+  ["goes with the VM"] = function(box) box:close() end,
+} do
+  test("a warning whose log " .. how, function(t)
+    local box = restored()
+    box:run("dmesg -n 1"):assert_ok()
+    t:expect_kernel("WARNING in crash_warn")
+    crash(box, "warn")
+    goes(box)
+  end)
+end
+
+test("what led to a panic that is expected is no report of its own", {expect_panic = true}, function(t)
+  local box = restored()
+  box:run("dmesg -n 1"):assert_ok()
+  t:assert_raises(function() box:run("echo warn > /proc/crash; echo c > /proc/sysrq-trigger; sleep 100") end)
+  box:shutdown()
+end)
+
 test("a hung task on a quiet console", function(t)
   local box = restored()
   t:expect_kernel("INFO: task hung in crash_hang")

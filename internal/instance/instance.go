@@ -289,6 +289,7 @@ func (i *Instance) Expect(end bool) {
 
 // ExpectPowerOff is Expect(true) for a guest that is to power off: Died is called if it panics, or its QEMU fails.
 func (i *Instance) ExpectPowerOff() {
+	i.lookBack()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.expected, i.powerOff = true, true
@@ -337,9 +338,7 @@ func (i *Instance) kill() {
 
 // End stops QEMU with a reason and returns when Done is closed.
 func (i *Instance) End(reason string) {
-	if i.IsReporting() {
-		i.readKernelLog() // it has the lines that a quiet console leaves out
-	}
+	i.lookBack()
 	i.fail(reason)
 	<-i.done
 }

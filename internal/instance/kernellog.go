@@ -39,11 +39,11 @@ func (i *Instance) skipKernelLog() {
 	})
 }
 
-// kernelRecords returns the kernel's log, or nothing where it cannot be read.
+// kernelRecords returns the kernel's log, also what the guest has cleared, or nothing where it cannot be read.
 func (i *Instance) kernelRecords() []printk.Record {
 	ctx, cancel := context.WithTimeout(i.ctx, kernelLogLimit)
 	defer cancel()
-	records, err := i.cfg.Inspect.KernelLog(ctx)
+	records, err := i.cfg.Inspect.WholeKernelLog(ctx)
 	if err != nil {
 		return nil // the console is what remains
 	}
@@ -71,6 +71,18 @@ func (i *Instance) readKernelLog() {
 				l.add(stamp, begins)
 			}
 		}
+	}
+}
+
+// lookBack looks for reports in what the guest has printed and logged, before a caller ends this boot: a quiet kernel's
+// log is gone then. Of one that has panicked as expected, what it has logged before is no report.
+func (i *Instance) lookBack() {
+	i.mu.Lock()
+	goesOn := i.served && !i.crashed && i.ctx.Err() == nil
+	i.mu.Unlock()
+	if goesOn {
+		i.machine.SyncConsole()
+		i.readKernelLog()
 	}
 }
 

@@ -277,6 +277,7 @@ func (i *Instance) Reset(ctx context.Context) error {
 	i.mu.Lock()
 	boot := i.boot
 	i.mu.Unlock()
+	i.lookBack()
 	if err := i.machine.Reset(ctx); err != nil {
 		return err
 	}

@@ -76,8 +76,9 @@ func TestRead(t *testing.T) {
 		t.Errorf("got\n%q\nwant\n%q", lines, text)
 	}
 	k.Cleared = 7
-	if got := read(t, k.Memory()); len(got) != 2 || got[0].Seq != 7 {
-		t.Errorf("after it was cleared: %+v", got)
+	all := read(t, k.Memory())
+	if got := printk.Shown(all); len(all) != len(want) || len(got) != 2 || got[0].Seq != 7 {
+		t.Errorf("after it was cleared: %+v of %+v", got, all)
 	}
 }
 

@@ -3,6 +3,7 @@ package printk
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -14,7 +15,13 @@ type Record struct {
 	Time     time.Duration
 	// Text is the message without a line end at its end. It may have several lines, and any
 	// bytes.
-	Text string
+	Text    string
+	Cleared bool // `dmesg -C` has hidden it from readers in the guest
+}
+
+// Shown returns the records that were not cleared.
+func Shown(records []Record) []Record {
+	return slices.DeleteFunc(slices.Clone(records), func(r Record) bool { return r.Cleared })
 }
 
 // AppendLines appends records as syslog(2) has them: each line has its level, its time stamp

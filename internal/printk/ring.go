@@ -178,7 +178,7 @@ func (r *ring) readCleared() uint64 {
 	return seq
 }
 
-// Read returns the messages of the kernel's log that were not overwritten or cleared, the
+// Read returns the messages of the kernel's log that were not overwritten, also cleared ones, the
 // oldest first, at most 16 MiB of text. A message that is changed meanwhile is left out.
 func Read(m Memory) ([]Record, error) {
 	r, err := open(m)
@@ -198,9 +198,9 @@ func Read(m Memory) ([]Record, error) {
 	}
 	records := make([]Record, 0, len(newestFirst))
 	for i := len(newestFirst) - 1; i >= 0; i-- {
-		if rec := newestFirst[i]; rec.Seq >= r.cleared {
-			records = append(records, rec)
-		}
+		rec := newestFirst[i]
+		rec.Cleared = rec.Seq < r.cleared
+		records = append(records, rec)
 	}
 	return records, nil
 }
