@@ -143,8 +143,8 @@ func (g *Guest) TakeKept() *State {
 	return g.kept
 }
 
-// KernelLog returns the log of the guest's kernel, from its memory, without what `dmesg -C` has cleared. Of a guest that
-// has ended it is what was read before the end.
+// KernelLog returns the log of the guest's kernel, from its memory, without what `dmesg -C` has cleared. Of a guest
+// that has ended it is what was read before the end.
 func (g *Guest) KernelLog(ctx context.Context) ([]printk.Record, error) {
 	records, err := g.WholeKernelLog(ctx)
 	return printk.Shown(records), err
