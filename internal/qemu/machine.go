@@ -347,7 +347,7 @@ func (m *Machine) wire(child *childFiles, ram *os.File) (ends *hostEnds, n fds, 
 		}
 	}
 	if m.cfg.Restore != nil {
-		state, err := m.cfg.Restore.openState()
+		state, err := m.openState()
 		if err != nil {
 			return ends, n, err
 		}

@@ -49,6 +49,16 @@ func (c *Config) checkRecorded() error {
 		IsDeterministic: s.IsDeterministic(), HasFirmware: s.IsUEFI() || s.IsFromDisk(), HasDisplay: s.HasDisplay()})
 }
 
+// openState opens what the machine is restored from.
+func (m *Machine) openState() (*os.File, error) {
+	f, err := m.cfg.Restore.openState()
+	if err != nil || m.Recorder() == nil {
+		return f, err
+	}
+	defer f.Close()
+	return recording.Begin(f, m.cfg.Restore.StateLen)
+}
+
 // Recorder writes down moments of a recorded guest. It is nil for others.
 func (m *Machine) Recorder() *recording.Recorder {
 	if !m.cfg.Shape.Record || m.cfg.Restore == nil || m.cfg.Replay != nil {

@@ -46,7 +46,10 @@ func (t *Tape) Save(vmlinux string, panicked bool, add func(name, what string, w
 	})
 	add(base+StateFile, "the devices of that guest at the beginning", func(w io.Writer) error {
 		sum := sha256.New()
-		_, err := io.Copy(io.MultiWriter(w, sum), io.NewSectionReader(t.State, t.StateAt, t.StateLen))
+		state, err := beginning(io.NewSectionReader(t.State, t.StateAt, t.StateLen), t.StateLen)
+		if err == nil {
+			_, err = io.MultiWriter(w, sum).Write(state)
+		}
 		m.StateDigest = hex.EncodeToString(sum.Sum(nil))
 		return err
 	})
