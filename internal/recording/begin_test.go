@@ -7,7 +7,8 @@ import (
 )
 
 func TestBegin(t *testing.T) {
-	const before, timer, after = "QEVM…", warpTimer + "\x00\x00\x00\x00\xa5\xde\x04\xa2\x00\x00\x00\x00\xa5\xe3\x1b\xc8", "\x04…"
+	const before, after = "QEVM…", "\x04…"
+	const timer = warpTimer + "\x00\x00\x00\x00\xa5\xde\x04\xa2\x00\x00\x00\x00\xa5\xe3\x1b\xc8"
 	none := warpTimer + strings.Repeat("\xff", 16)
 	for name, c := range map[string]struct{ state, want string }{
 		"with a timer":    {before + timer + after, before + none + after},
