@@ -12,7 +12,7 @@ import (
 // journals are the directories of journals that systemd-journald writes.
 var journals = [...]string{"/run/log/journal", "/var/log/journal"}
 
-// machineIDs gives a guest that goes on from the boot cache a machine id of its own. One that came with the image is
+// machineIDs replaces the machine id of a guest that goes on from the boot cache. One that came with the image is
 // left alone. The clock is set with each renewal, and a guest may be saved after it: the times of an id's file and of
 // the agent's start are both as old as the entry then, so the start is remembered and not computed from what the clock
 // shows now.

@@ -105,7 +105,7 @@ func endlessTags(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 	_, _ = io.WriteString(w, `{"name":"x","tags":["latest.boot.00"]}`)
 }
 
-// foreign has the entries be those of another machine.
+// foreign changes the entries to those of another machine.
 func foreign(b []byte) []byte {
 	return regexp.MustCompile(`\\"qemu\\":\\"[^\\]*\\"`).ReplaceAll(b, []byte(`\"qemu\":\"1.2.3\"`))
 }
