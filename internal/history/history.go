@@ -1,4 +1,4 @@
-// Package history remembers how long test files took and what they used.
+// Package history remembers how long test files took, what they used, and what they booted.
 //
 // It is a hint only: what is lost, damaged or from another machine makes a run slower, and
 // changes no result. What follows from it is decided in package sched.
@@ -22,7 +22,12 @@ type Record struct {
 	// time that it used, guests included.
 	Seconds    float64 `json:"seconds"`
 	CPUSeconds float64 `json:"cpu_seconds"`
+	// Boots are the cached boots that the file asked for, as those of templates.Boots; nil: that is not known.
+	Boots map[string]bool `json:"boots"`
 }
+
+// maxBoots is how many boots of a file are remembered.
+const maxBoots = 32
 
 // CPUs returns how many CPUs the file used on average, 0 if that is not known.
 func (r Record) CPUs() float64 {
@@ -70,8 +75,8 @@ func (h History) With(other History) History {
 	}
 	maps.Copy(all, other)
 	size := 0
-	for name := range all {
-		size += len(name) + recordBytes
+	for name, r := range all {
+		size += len(name) + recordBytes + len(r.Boots)*bootBytes
 	}
 	if size > MaxBytes {
 		return other
@@ -82,8 +87,12 @@ func (h History) With(other History) History {
 // MaxBytes is how long the file of a history is at most, in bytes: that of some ten thousand test files.
 const MaxBytes = 2 << 20
 
-// recordBytes is about how many bytes a record needs in the file, its name not counted.
-const recordBytes = 100
+// recordBytes and bootBytes are about how many bytes a record and each of its boots need in the file, the record's name
+// not counted.
+const (
+	recordBytes = 100
+	bootBytes   = 50
+)
 
 type state struct {
 	Files History `json:"files"`
@@ -112,6 +121,9 @@ func Update(path string, learned History) error {
 		if before, ok := all[name]; ok {
 			r.Seconds = (r.Seconds + before.Seconds) / 2
 			r.CPUSeconds = (r.CPUSeconds + before.CPUSeconds) / 2
+		}
+		if len(r.Boots) > maxBoots {
+			r.Boots = nil
 		}
 		all[name] = r
 	}

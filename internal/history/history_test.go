@@ -7,14 +7,16 @@ import (
 	"testing"
 )
 
+func took(seconds, cpu float64) Record { return Record{Seconds: seconds, CPUSeconds: cpu} }
+
 func TestUpdateAndRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sub", "history.json")
 	if got := Read(path); len(got) != 0 {
 		t.Error(got)
 	}
 	steps := []History{
-		{"/a": {10, 4}, "/b": {1, 0}},
-		{"/a": {20, 6}, "/c": {-1, 1}},
+		{"/a": took(10, 4), "/b": took(1, 0)},
+		{"/a": took(20, 6), "/c": took(-1, 1)},
 	}
 	for _, h := range steps {
 		if err := Update(path, h); err != nil {
@@ -22,7 +24,7 @@ func TestUpdateAndRead(t *testing.T) {
 		}
 	}
 	got := Read(path)
-	if want := (History{"/a": {15, 5}, "/b": {1, 0}}); fmt.Sprint(got) != fmt.Sprint(want) {
+	if want := (History{"/a": took(15, 5), "/b": took(1, 0)}); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	if c := got["/a"].CPUs(); c < 0.33 || c > 0.34 {
@@ -36,7 +38,7 @@ func TestUpdateAndRead(t *testing.T) {
 // A file that never ran has what is known of it in another copy of the project.
 func TestOfAnotherCopy(t *testing.T) {
 	h := History{
-		"/a/tests/x.lua": {10, 1}, "/b/tests/x.lua": {20, 2}, "/b/tests/y.lua": {5, 1}, "/b/z.lua": {7, 1},
+		"/a/tests/x.lua": took(10, 1), "/b/tests/x.lua": took(20, 2), "/b/tests/y.lua": took(5, 1), "/b/z.lua": took(7, 1),
 	}
 	for path, want := range map[string]float64{
 		"/a/tests/x.lua": 10, "/c/tests/x.lua": 20,
@@ -52,8 +54,8 @@ func TestOfAnotherCopy(t *testing.T) {
 }
 
 func TestWith(t *testing.T) {
-	one, two := History{"/a": {1, 1}, "/b": {1, 1}}, History{"/b": {2, 2}}
-	if got, want := one.With(two), (History{"/a": {1, 1}, "/b": {2, 2}}); fmt.Sprint(got) != fmt.Sprint(want) {
+	one, two := History{"/a": took(1, 1), "/b": took(1, 1)}, History{"/b": took(2, 2)}
+	if got, want := one.With(two), (History{"/a": took(1, 1), "/b": took(2, 2)}); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	if len(one) != 2 || one["/b"].Seconds != 1 {
@@ -64,7 +66,7 @@ func TestWith(t *testing.T) {
 	}
 	large := History{}
 	for i := range MaxBytes / recordBytes {
-		large[fmt.Sprint(i)] = Record{1, 1}
+		large[fmt.Sprint(i)] = took(1, 1)
 	}
 	if got := large.With(two); len(got) != 1 {
 		t.Errorf("%d records", len(got))
@@ -81,7 +83,7 @@ func TestDamagedHistoryIsEmptyAndReplaced(t *testing.T) {
 		if got := Read(path); len(got) != 0 {
 			t.Errorf("%s: %v", text, got)
 		}
-		if err := Update(path, History{"/x": {1, 1}}); err != nil {
+		if err := Update(path, History{"/x": took(1, 1)}); err != nil {
 			t.Fatal(err)
 		}
 		if got := Read(path); len(got) != 1 {
@@ -96,9 +98,9 @@ func TestAFullHistoryForgetsFilesThatAreGone(t *testing.T) {
 	if err := os.WriteFile(here, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	learned := History{here: {1, 1}}
+	learned := History{here: took(1, 1)}
 	for i := range most {
-		learned[fmt.Sprintf("%s/%d", dir, i)] = Record{1, 1}
+		learned[fmt.Sprintf("%s/%d", dir, i)] = took(1, 1)
 	}
 	path := filepath.Join(dir, "history.json")
 	if err := Update(path, learned); err != nil {

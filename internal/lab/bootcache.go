@@ -31,12 +31,14 @@ type cacheable struct {
 	key   string
 	turn  *snapshot.Turn
 	disks *disk.Origins
+	done  func()
 }
 
 func (c *cacheable) close() {
 	if c != nil {
 		c.turn.Close()
 		c.disks.Close()
+		c.done()
 	}
 }
 
@@ -55,7 +57,7 @@ func (v *VM) cacheable(ctx context.Context, p *startPlan) *cacheable {
 	}
 	if key := v.bootKey(p, disks.List()); key != "" {
 		// Another boot of the same is worth some of the time that it may take.
-		return &cacheable{key, v.bootCache().Turn(key, v.bootTimeout(p)/4), disks}
+		return &cacheable{key, v.bootCache().Turn(key, v.bootTimeout(p)/4), disks, v.host.Boots.Begin(key)}
 	}
 	disks.Close()
 	return nil
@@ -157,6 +159,7 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, releas
 		err = v.runFrom(ctx, &fast, r, saved)
 	}
 	if err == nil {
+		fast.lasts = fast.lasts && v.host.Boots.Wants(key)
 		cfg.Restore.UUID = r.Manifest().Guest.BootID
 		fast.guest.MachineID = r.Manifest().Guest.MachineID
 	}

@@ -102,9 +102,10 @@ type Host struct {
 	membership sync.Mutex
 
 	// Templates are of guests of this file and of earlier ones; nil: none are made. MoreFiles says that others use them
-	// next.
+	// next, Boots which of those that the cache has.
 	Templates *templates.Store[*qemu.Template]
 	MoreFiles bool
+	Boots     *templates.Demand
 
 	// NoPrewarming turns off the restoring of guests ahead of need, Busy while it is true; nil: never.
 	NoPrewarming bool

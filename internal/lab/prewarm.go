@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"cmp"
 	"context"
 	"os"
 	"path/filepath"
@@ -43,11 +42,8 @@ func (v *VM) restored(ctx context.Context, i *guestRun) {
 	if p.cfg.Vsock || !again && !p.lasts { // one that is stopped takes no connection by vsock
 		return
 	}
-	if !p.cfg.WritesDisks() {
-		exercise := ""
-		if p.cached {
-			exercise = cmp.Or(shaped.Programs(&v.profile.Image), ":")
-		}
+	if !p.cfg.WritesDisks() && v.host.Templates.Begin(p.origin) {
+		exercise := shaped.Exercise(&v.profile.Image, p.cached)
 		v.host.Templates.Put(p.origin, i.Template(ctx, exercise), p.lasts)
 	}
 	if again && (!p.cached || len(p.cfg.Disks) == 0) { // a prewarmed guest does not have the VM's disks

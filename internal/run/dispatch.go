@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"provium/internal/run/workers"
 	"provium/internal/sched"
 	"provium/internal/tempdir"
+	"provium/internal/templates"
 )
 
 // dispatcher runs the files of one iteration side by side.
@@ -42,7 +45,7 @@ type dispatcher struct {
 
 	mu      sync.Mutex
 	vmDirs  int
-	waiting int // files that have not started, and may
+	waiting map[string]history.Record // what is known of files that have not started, and may; by path
 	running map[*sched.File]running
 	waited  map[int]time.Duration // for a CPU, by worker
 }
@@ -59,11 +62,12 @@ func (d *dispatcher) run(
 	files := make([]*sched.File, len(candidates))
 	rejected := make([]error, len(candidates))
 	known := d.known(candidates)
+	d.waiting = map[string]history.Record{}
 	for _, i := range d.order(candidates, known) {
 		if candidates[i].Skipped != nil {
 			continue
 		}
-		d.waiting++
+		d.waiting[candidates[i].Path] = known[i]
 		files[i], rejected[i] = d.pool.Enqueue(candidates[i].Path, claimAmount(candidates[i]), known[i].CPUs())
 	}
 	failed := func() {
@@ -166,19 +170,35 @@ func (d *dispatcher) leaveOut(c Candidate) *report.FileResult {
 func (d *dispatcher) job(c Candidate) (*job, error) {
 	d.mu.Lock()
 	d.vmDirs++
-	d.waiting--
-	more := d.waiting > 0
+	boots := d.boots(c.Path)
+	delete(d.waiting, c.Path)
+	more := len(d.waiting) > 0
 	temp := filepath.Join(d.temp.Path(), fmt.Sprint(d.vmDirs))
 	d.mu.Unlock()
 	if err := os.Mkdir(temp, 0o700); err != nil {
 		return nil, fmt.Errorf("temporary directory: %w", err)
 	}
 	j := d.o.job(c, temp)
-	j.MayReuse = more
+	j.MayReuse, j.Boots = more, boots
 	j.Level = d.events.Level()
 	j.Kept = evidence.Job{Place: d.kept.Place, Record: d.o.record(c, temp), QEMU: d.o.QEMU,
 		Replayed: d.o.Kept.Profiles, Dump: d.o.Kept.Dump}
 	return j, nil
+}
+
+// boots returns which boots a file that starts has asked for in its last run, and those that wait; nil if that is not
+// known of all of them. The caller must hold d.mu.
+func (d *dispatcher) boots(path string) *templates.Boots {
+	b := &templates.Boots{Own: d.waiting[path].Boots}
+	for other, r := range d.waiting {
+		if r.Boots == nil {
+			return nil
+		}
+		if other != path {
+			b.Next = slices.AppendSeq(b.Next, maps.Keys(r.Boots))
+		}
+	}
+	return b
 }
 
 // job is what a runner needs to know of a file.

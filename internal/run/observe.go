@@ -93,9 +93,13 @@ func (d *dispatcher) ended(file *sched.File, c Candidate, r *report.FileResult, 
 	if d.learned == nil {
 		d.learned = history.History{}
 	}
-	d.learned[canonical(c.Abs)] = history.Record{
-		Seconds: (r.Duration - f.waited).Seconds(), CPUSeconds: f.cpu.Seconds(),
+	learned := history.Record{Seconds: (r.Duration - f.waited).Seconds(), CPUSeconds: f.cpu.Seconds()}
+	if f.done != nil {
+		if learned.Boots = f.done.Boots; learned.Boots == nil {
+			learned.Boots = map[string]bool{} // known to be none
+		}
 	}
+	d.learned[canonical(c.Abs)] = learned
 }
 
 // known returns what earlier runs have shown of the candidates.

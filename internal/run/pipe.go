@@ -15,6 +15,7 @@ import (
 	"provium/internal/msgpack"
 	"provium/internal/report"
 	"provium/internal/run/evidence"
+	"provium/internal/templates"
 	"provium/internal/userland"
 )
 
@@ -87,8 +88,9 @@ type job struct {
 	ShuffleOn   bool   // of tests, where each starts from one state
 	ShuffleSeed uint64
 
-	MayReuse       bool // the process may run another file after this one
-	CanPause       bool // a person can look at tests
+	MayReuse       bool             // the process may run another file after this one
+	Boots          *templates.Boots // nil: not all of them are known
+	CanPause       bool             // a person can look at tests
 	PauseOnFailure bool
 	Rewind         bool
 }
@@ -143,6 +145,7 @@ type done struct {
 	// Reusable says that the process waits for the job of another file. CPU is what this one has used.
 	Reusable bool
 	CPU      time.Duration
+	Boots    map[string]bool // what templates.Boots.Own is for the next run
 }
 
 // messagePipe sends and receives messages. Sending is safe for concurrent use,

@@ -33,6 +33,7 @@ import (
 	"provium/internal/script"
 	"provium/internal/script/salvage"
 	"provium/internal/script/verdict"
+	"provium/internal/templates"
 )
 
 // runner runs a file.
@@ -78,6 +79,7 @@ func (r *runner) run() (again bool, err error) {
 	}
 	if r.kept.Host != nil {
 		d.Ignored = r.kept.Host.Oops.Used.Patterns()
+		d.Boots = r.kept.Host.Boots.Seen()
 	}
 	if d.ChunkError != "" {
 		d.Artifacts = r.kept.Finish("", d.ChunkError, 0)
@@ -201,8 +203,8 @@ func newHost(j *job, shared *machinery, machines qemu.Starter, pool admission.Po
 		QEMU: j.QEMU, Oops: rules, Starter: machines, AccelHost: accelerator.This(), Pool: pool, Images: images,
 		Emit: emit, BootCache: j.BootCache, Seed: j.Seed, TSC: &shared.tsc,
 		Check:     determinism.New(j.CheckDir),
-		Templates: &shared.templates,
-		Busy:      func() bool { return hostload.Busy(os.DirFS("/")) },
+		Templates: &shared.templates, Boots: &templates.Demand{Known: j.Boots},
+		Busy: func() bool { return hostload.Busy(os.DirFS("/")) },
 		Warn: func(format string, args ...any) {
 			fmt.Fprintf(os.Stderr, "provium: %s: %s\n", j.Path, fmt.Sprintf(format, args...))
 		},

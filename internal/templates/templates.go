@@ -25,6 +25,7 @@ type Template interface {
 type Store[T Template] struct {
 	mu     sync.Mutex
 	list   []entry[T] // the one used last at the end
+	begun  []snapshot.FileID
 	closed bool
 }
 
@@ -34,20 +35,38 @@ type entry[T Template] struct {
 	lasts    bool
 }
 
+// Begin reports whether the caller is to make a template of a snapshot and then call Put, whatever came of it: false if
+// there is one, or another caller is at it.
+func (s *Store[T]) Begin(id snapshot.FileID) bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.find(id) >= 0 || slices.Contains(s.begun, id) {
+		return false
+	}
+	s.begun = append(s.begun, id)
+	return true
+}
+
 // Put keeps a template, which is the store's from then on. lasts means that its snapshot is not of this test file
-// alone. It does nothing with T's zero value.
+// alone. T's zero value is not kept.
 func (s *Store[T]) Put(id snapshot.FileID, t T, lasts bool) {
 	var none T
-	if t == none {
-		return
-	}
 	if s == nil {
-		t.Close()
+		if t != none {
+			t.Close()
+		}
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	s.begun = slices.DeleteFunc(s.begun, func(b snapshot.FileID) bool { return b == id })
+	switch {
+	case t == none:
+		return
+	case s.closed:
 		t.Close()
 		return
 	}

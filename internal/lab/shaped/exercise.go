@@ -1,6 +1,7 @@
 package shaped
 
 import (
+	"cmp"
 	"time"
 
 	"provium/internal/image"
@@ -15,6 +16,15 @@ func Programs(spec *image.Spec) string {
 		return ""
 	}
 	return "bash -c :; python3 -Bc 1; perl -e 1; :"
+}
+
+// Exercise returns the command that a guest runs before a template is made of it, if it is that of a cached boot: its
+// copies have been there before. It returns "" for other guests.
+func Exercise(spec *image.Spec, cached bool) string {
+	if !cached {
+		return ""
+	}
+	return cmp.Or(Programs(spec), ":")
 }
 
 const (

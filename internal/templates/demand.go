@@ -1,0 +1,63 @@
+package templates
+
+import (
+	"maps"
+	"slices"
+	"sync"
+)
+
+// Demand says for which cached boots a test file should make templates: the first guest has to run a command for that,
+// which pays only where others are made of it. It follows from what this file and those that come after it did in earlier
+// runs, and notes what this one does, for later ones. A nil one wants all. It is safe for concurrent use.
+type Demand struct {
+	Known *Boots // nil: not all of it is known
+
+	mu    sync.Mutex
+	ready map[string]bool // boots that are done
+	seen  map[string]bool // as Boots.Own
+}
+
+// Boots are cached boots, by their keys in the cache.
+type Boots struct {
+	// Own are those that the file has asked for in its last run, true where it did so when one of them was done.
+	Own map[string]bool
+	// Next are those that files have asked for which have not begun.
+	Next []string
+}
+
+// Wants reports whether others can be expected to want the template of a boot.
+func (d *Demand) Wants(boot string) bool {
+	if d == nil || d.Known == nil {
+		return true
+	}
+	again, before := d.Known.Own[boot]
+	return again || !before || slices.Contains(d.Known.Next, boot)
+}
+
+// Begin notes that the file asks for a boot. The caller must call done when that is over.
+func (d *Demand) Begin(boot string) (done func()) {
+	if d == nil {
+		return func() {}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.seen == nil {
+		d.seen, d.ready = map[string]bool{}, map[string]bool{}
+	}
+	d.seen[boot] = d.seen[boot] || d.ready[boot]
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.ready[boot] = true
+	}
+}
+
+// Seen returns what Own is for the next run; it is never nil.
+func (d *Demand) Seen() map[string]bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.seen == nil {
+		return map[string]bool{}
+	}
+	return maps.Clone(d.seen)
+}
