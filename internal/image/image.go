@@ -187,6 +187,12 @@ func (s *Store) Resolve(ctx context.Context, spec Spec) (*Image, error) {
 	return img, nil
 }
 
+// FindKernel finds the kernel of a profile, or downloads it, which is the first step of Resolve.
+func (s *Store) FindKernel(ctx context.Context, spec Spec) error {
+	_, err := s.chooseKernel(ctx, spec)
+	return inputerror.Plain(err)
+}
+
 // resolve is Resolve with the errors of its parts.
 func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 	img := &Image{Profile: spec.Profile, Inject: !spec.NoAgent}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"provium/internal/event"
 	"provium/internal/image"
+	"provium/internal/userland"
 )
 
 func TestDownloadEvents(t *testing.T) {
@@ -109,5 +111,67 @@ func TestImages(t *testing.T) {
 			t.Errorf("%s: %v, asked %v", name, err, r.asked)
 		}
 		cancel(nil)
+	}
+}
+
+// finder makes no userland of the host before it may.
+type finder struct {
+	resolver
+	may chan struct{}
+}
+
+func (f *finder) FindKernel(_ context.Context, s image.Spec) error { return f.errs[s.Profile] }
+
+func (f *finder) Resolve(ctx context.Context, s image.Spec) (*image.Image, error) {
+	if s.Userland.Kind == userland.Host {
+		select {
+		case <-f.may:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return &image.Image{Userland: &userland.Userland{Key: s.Profile}}, f.errs[s.Profile]
+}
+
+// Only files whose profiles have the host's programs wait until those were looked at.
+func TestBeginImages(t *testing.T) {
+	f := &finder{may: make(chan struct{})}
+	begin := func() *Userlands {
+		t.Helper()
+		u, err := BeginImages(t.Context(), f, []image.Spec{{Profile: "dir", Userland: userland.Source{Kind: userland.Directory}},
+			{Profile: "host", Userland: userland.Source{Kind: userland.Host}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	keys := func(made map[string]*userland.Userland) string { return fmt.Sprint(slices.Sorted(maps.Keys(made))) }
+	u := begin()
+	if got := keys(u.For(t.Context(), []string{"dir", "other"})); got != "[dir]" {
+		t.Error(got)
+	}
+	interrupted, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got := keys(u.For(interrupted, []string{"host"})); got != "[dir]" {
+		t.Errorf("interrupted: %s", got)
+	}
+	close(f.may)
+	if got := keys(u.For(t.Context(), []string{"host"})); got != "[dir host]" {
+		t.Error(got)
+	}
+	if got := keys(u.For(t.Context(), nil)); got != "[dir host]" {
+		t.Errorf("later: %s", got)
+	}
+	u.Close()
+
+	f.may = make(chan struct{})
+	begin().Close() // while it is being made
+	(*Userlands)(nil).Close()
+
+	missing := fmt.Errorf("profile `host`: %w", &image.NoKernelError{})
+	f.errs = map[string]error{"host": missing}
+	if _, err := BeginImages(t.Context(), f, []image.Spec{{Profile: "host",
+		Userland: userland.Source{Kind: userland.Host}}}); err != missing {
+		t.Error(err)
 	}
 }

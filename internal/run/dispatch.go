@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -45,7 +43,7 @@ type dispatcher struct {
 
 	mu      sync.Mutex
 	vmDirs  int
-	waiting map[string]history.Record // what is known of files that have not started, and may; by path
+	waiting map[string]map[string]bool // what is known of the boots of files that have not started, and may
 	running map[*sched.File]running
 	waited  map[int]time.Duration // for a CPU, by worker
 }
@@ -62,12 +60,12 @@ func (d *dispatcher) run(
 	files := make([]*sched.File, len(candidates))
 	rejected := make([]error, len(candidates))
 	known := d.known(candidates)
-	d.waiting = map[string]history.Record{}
+	d.waiting = map[string]map[string]bool{}
 	for _, i := range d.order(candidates, known) {
 		if candidates[i].Skipped != nil {
 			continue
 		}
-		d.waiting[candidates[i].Path] = known[i]
+		d.waiting[candidates[i].Path] = known[i].Boots
 		files[i], rejected[i] = d.pool.Enqueue(candidates[i].Path, claimAmount(candidates[i]), known[i].CPUs())
 	}
 	failed := func() {
@@ -129,7 +127,7 @@ func (d *dispatcher) one(
 		cancel()
 		client.wait()
 	}()
-	job, err := d.job(c)
+	job, err := d.job(ctx, c)
 	if err != nil {
 		return d.refuse(c, err)
 	}
@@ -167,10 +165,10 @@ func (d *dispatcher) leaveOut(c Candidate) *report.FileResult {
 	return &r
 }
 
-func (d *dispatcher) job(c Candidate) (*job, error) {
+func (d *dispatcher) job(ctx context.Context, c Candidate) (*job, error) {
 	d.mu.Lock()
 	d.vmDirs++
-	boots := d.boots(c.Path)
+	boots := templates.BootsOf(c.Path, d.waiting)
 	delete(d.waiting, c.Path)
 	more := len(d.waiting) > 0
 	temp := filepath.Join(d.temp.Path(), fmt.Sprint(d.vmDirs))
@@ -179,26 +177,12 @@ func (d *dispatcher) job(c Candidate) (*job, error) {
 		return nil, fmt.Errorf("temporary directory: %w", err)
 	}
 	j := d.o.job(c, temp)
+	j.Userlands = d.o.userlands.For(ctx, d.o.needed(c))
 	j.MayReuse, j.Boots = more, boots
 	j.Level = d.events.Level()
 	j.Kept = evidence.Job{Place: d.kept.Place, Record: d.o.record(c, temp), QEMU: d.o.QEMU,
 		Replayed: d.o.Kept.Profiles, Dump: d.o.Kept.Dump}
 	return j, nil
-}
-
-// boots returns which boots a file that starts has asked for in its last run, and those that wait; nil if that is not
-// known of all of them. The caller must hold d.mu.
-func (d *dispatcher) boots(path string) *templates.Boots {
-	b := &templates.Boots{Own: d.waiting[path].Boots}
-	for other, r := range d.waiting {
-		if r.Boots == nil {
-			return nil
-		}
-		if other != path {
-			b.Next = slices.AppendSeq(b.Next, maps.Keys(r.Boots))
-		}
-	}
-	return b
 }
 
 // job is what a runner needs to know of a file.
@@ -216,8 +200,7 @@ func (o *Options) job(c Candidate, temp string) *job {
 		Picks: c.Picks, Retries: o.Retries,
 		Repeat: o.repeatOf(c), Capture: !o.JSON, ShuffleOn: o.Select.Shuffle, ShuffleSeed: o.ShuffleSeed,
 		Path: c.Path, Abs: c.Abs, Project: cfg.Dir, ConfigPath: cfg.Path, Roots: cfg.Roots, Profiles: cfg.Profiles,
-		Userlands: o.userlands,
-		Oops:      cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp,
+		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp,
 		ImageCache: o.ImageCache, BootCache: bootCache, Fixtures: fixtures, Version: o.Version,
 		CanPause: o.Person != nil, PauseOnFailure: o.PauseOnFailure, Rewind: o.Rewind,
 		Overlay: o.Overlay, Self: o.Self, QEMU: o.QEMU, Local: o.Local, Seed: o.Seed, CheckDir: o.CheckDir,

@@ -12,9 +12,9 @@ import (
 	"provium/internal/choose"
 	"provium/internal/config"
 	"provium/internal/event/sink"
+	"provium/internal/preparation"
 	"provium/internal/report"
 	"provium/internal/run/evidence"
-	"provium/internal/userland"
 )
 
 // Options are everything that the command line says about a run. The zero
@@ -78,7 +78,7 @@ type Options struct {
 	// Signals receives Ctrl-C: once to stop, twice to stop without a summary.
 	Signals <-chan os.Signal
 
-	userlands map[string]*userland.Userland // that were made for the run, by profile
+	userlands *preparation.Userlands // of the run
 }
 
 // repeat returns the flags that make a further run decide like this one what is left to

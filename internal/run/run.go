@@ -194,14 +194,8 @@ func (s *session) prepare(ctx context.Context, candidates []Candidate) (interrup
 
 // prepareImages gets what the profiles boot from that the candidates name.
 func (s *session) prepareImages(ctx context.Context, candidates []Candidate) error {
-	var files []preparation.File
-	for _, c := range candidates {
-		if c.Skipped == nil {
-			files = append(files, preparation.File{Profiles: c.Profiles, Fixtures: c.FixtureRefs})
-		}
-	}
 	var specs []image.Spec
-	for _, name := range preparation.Needed(s.o.Config.Roots, files) {
+	for _, name := range s.o.needed(candidates...) {
 		if p, ok := s.o.Config.Profiles[name]; ok {
 			specs = append(specs, ImageSpec(p))
 		}
@@ -216,8 +210,19 @@ func (s *session) prepareImages(ctx context.Context, candidates []Candidate) err
 	if err := images.Trim(time.Now()); err != nil {
 		fmt.Fprintf(s.o.Stderr, "provium: %v\n", err)
 	}
-	s.o.userlands, err = preparation.Images(ctx, images, specs)
+	s.o.userlands, err = preparation.BeginImages(ctx, images, specs)
 	return err
+}
+
+// needed returns the profiles that the candidates name.
+func (o *Options) needed(candidates ...Candidate) []string {
+	var files []preparation.File
+	for _, c := range candidates {
+		if c.Skipped == nil {
+			files = append(files, preparation.File{Profiles: c.Profiles, Fixtures: c.FixtureRefs})
+		}
+	}
+	return preparation.Needed(o.Config.Roots, files)
 }
 
 // pruneFixtures keeps the cache of fixtures at its size. The build that needs it reports one that cannot be used.
@@ -275,7 +280,9 @@ type session struct {
 
 // run builds what the candidates need and runs them.
 func (s *session) run(ctx context.Context, candidates []Candidate) (int, error) {
-	if interrupted, err := s.prepare(ctx, candidates); interrupted {
+	interrupted, err := s.prepare(ctx, candidates)
+	defer s.o.userlands.Close()
+	if interrupted {
 		fmt.Fprintln(s.o.Stderr, "provium: interrupted before any file started")
 		return ExitFailed, nil
 	} else if err != nil {

@@ -25,6 +25,21 @@ type Boots struct {
 	Next []string
 }
 
+// BootsOf returns what is known of the boots of a file that starts, and of those that still wait: waiting has, by path,
+// what Own is for each of them. It returns nil if that is nil for any.
+func BootsOf(path string, waiting map[string]map[string]bool) *Boots {
+	b := &Boots{Own: waiting[path]}
+	for other, boots := range waiting {
+		if boots == nil {
+			return nil
+		}
+		if other != path {
+			b.Next = slices.AppendSeq(b.Next, maps.Keys(boots))
+		}
+	}
+	return b
+}
+
 // Wants reports whether others can be expected to want the template of a boot.
 func (d *Demand) Wants(boot string) bool {
 	if d == nil || d.Known == nil {
