@@ -35,6 +35,28 @@ func TestUpdateAndRead(t *testing.T) {
 	}
 }
 
+func TestBootsAreRemembered(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.json")
+	many := map[string]bool{}
+	for i := range maxBoots + 1 {
+		many[fmt.Sprint(i)] = true
+	}
+	for i, boots := range []map[string]bool{{"x": true, "y": false}, {}, nil, many} {
+		r := took(1, 1)
+		r.Boots = boots
+		if err := Update(path, History{"/a": r}); err != nil {
+			t.Fatal(err)
+		}
+		want := boots
+		if i == 3 {
+			want = nil // too many to be remembered
+		}
+		if got := Read(path)["/a"].Boots; fmt.Sprint(got) != fmt.Sprint(want) || (got == nil) != (want == nil) {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+}
+
 // A file that never ran has what is known of it in another copy of the project.
 func TestOfAnotherCopy(t *testing.T) {
 	h := History{

@@ -28,7 +28,7 @@ type startPlan struct {
 	cfg      *qemu.Config
 	guest    snapshot.Guest
 	restored bool            // from a snapshot, not booted
-	cached   bool            // that of a boot
+	boot     string          // of a cached boot: its key in the cache
 	lasts    bool            // other files will use that, too
 	origin   snapshot.FileID // of that snapshot
 	base     snapshot.Base   // the full snapshot that its memory lies in: that one, or its base
@@ -203,7 +203,7 @@ func (v *VM) started(ctx context.Context, inst *guestRun) error {
 	v.state, v.reason, v.cid = topology.Booted, "", cid
 	v.mu.Unlock()
 	v.host.running.Store(v, nil)
-	inst.announced.Started(inst.plan.cfg.Memory, cid, inst.plan.restored, inst.plan.cached, inst.plan.cfg.Shape.Args)
+	inst.announced.Started(inst.plan.cfg.Memory, cid, inst.plan.restored, inst.plan.boot != "", inst.plan.cfg.Shape.Args)
 	return nil
 }
 

@@ -153,13 +153,12 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, releas
 	}
 	fast := *p
 	cfg := *p.cfg
-	fast.cfg, fast.cached = &cfg, true
+	fast.cfg, fast.boot = &cfg, key
 	saved, err := v.loadSections(r, coreSections())
 	if err == nil {
 		err = v.runFrom(ctx, &fast, r, saved)
 	}
 	if err == nil {
-		fast.lasts = fast.lasts && v.host.Boots.Wants(key)
 		cfg.Restore.UUID = r.Manifest().Guest.BootID
 		fast.guest.MachineID = r.Manifest().Guest.MachineID
 	}

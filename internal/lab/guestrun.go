@@ -37,7 +37,7 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 	*guestRun, error) {
 	i := &guestRun{vm: v, plan: p, announced: announce.Guest{VM: &v.news},
 		netdevs: v.host.network().NewNetdevs(v, p.cfg.Dir), use: instance.UseOfBoot}
-	if p.restored && !p.cached && (p.cfg.RNGSeed != nil || p.cfg.Shape.IsDeterministic()) {
+	if p.restored && p.boot == "" && (p.cfg.RNGSeed != nil || p.cfg.Shape.IsDeterministic()) {
 		i.use = v.world.Uses.Next(v.name)
 	}
 	ahead := v.host.prewarmed.Take(ctx, instance.KeyOf(p.origin, p.cfg))
@@ -146,7 +146,7 @@ func (i *guestRun) firstAnswer(ctx context.Context) error {
 func (p *startPlan) renewal(use string) *instance.Renewal {
 	own := slices.ContainsFunc(p.opts.Files, func(f topology.BootFile) bool { return f.Path == "/etc/machine-id" })
 	return shaped.Renewal(p.cfg, &instance.Renewal{Seed: p.guest.RNGSeed, Use: use,
-		FixedTime: p.guest.InitialTime != nil, MachineID: p.cached && p.guest.MachineID && !own})
+		FixedTime: p.guest.InitialTime != nil, MachineID: p.boot != "" && p.guest.MachineID && !own})
 }
 
 // may returns an error for an op that a deterministic guest would see.

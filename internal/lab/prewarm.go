@@ -43,10 +43,10 @@ func (v *VM) restored(ctx context.Context, i *guestRun) {
 		return
 	}
 	if !p.cfg.WritesDisks() && v.host.Templates.Begin(p.origin) {
-		exercise := shaped.Exercise(&v.profile.Image, p.cached)
+		exercise := shaped.Exercise(&v.profile.Image, p.boot != "")
 		v.host.Templates.Put(p.origin, i.Template(ctx, exercise), p.lasts)
 	}
-	if again && (!p.cached || len(p.cfg.Disks) == 0) { // a prewarmed guest does not have the VM's disks
+	if again && (p.boot == "" || len(p.cfg.Disks) == 0) { // a prewarmed guest does not have the VM's disks
 		v.host.prewarm(p, v.agentTimeout(p.opts, p.cfg.Accel))
 	}
 }

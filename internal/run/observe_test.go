@@ -42,7 +42,7 @@ func TestHistoryIsKept(t *testing.T) {
 	h := history.Read(l.o.History)
 	long := ""
 	for path, r := range h {
-		if r.Seconds <= 0 || r.CPUSeconds <= 0 {
+		if r.Seconds <= 0 || r.CPUSeconds <= 0 || r.Boots == nil {
 			t.Errorf("%s: %+v", path, r)
 		}
 		if filepath.Base(path) == "c"+testSuffix {

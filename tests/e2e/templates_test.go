@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 )
 
@@ -72,4 +74,43 @@ end)
 	}
 	p.run("--jobs", "1").expect(0, "4 passed")
 	p.expectNoProcess()
+}
+
+// TestTemplatesOfBootsThatAreAskedForAgain runs files one after the other, twice. A boot that one file asks for, and once,
+// has a template only in the first run, which does not know that.
+func TestTemplatesOfBootsThatAreAskedForAgain(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, hostProfile)
+	const text = `
+local function boot(name)
+  local vm = provium:vm(name, "host", {memory = "128M", disks = {%[2]s}}):boot()
+  vm:run("true"):assert_ok()
+  vm:close()
+end
+boot("one")
+if %[3]t then boot("two") end
+test("x", function()
+  local count = [[pgrep -P $(pgrep -P $PPID -f provium-fork-serve[r]) -fc ^provium-template]]
+  local out = io.popen(count)
+  assert(io.open("count-%[1]s", "w")):write(out:read("l"))
+end)
+`
+	const disk = `{id = "d", scratch = "1M"}`
+	p.write("tests/a.test.lua", fmt.Sprintf(text, "a", disk, false))
+	p.write("tests/b.test.lua", fmt.Sprintf(text, "b", "", false))
+	p.write("tests/c.test.lua", fmt.Sprintf(text, "c", "", true))
+	for _, want := range []string{"122", "011"} {
+		p.run("--jobs", "1").expect(0, "3 passed")
+		got := ""
+		for _, file := range []string{"a", "b", "c"} {
+			text, err := os.ReadFile(filepath.Join(p.dir, "count-"+file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += string(text)
+		}
+		if got != want {
+			t.Errorf("%s templates at the ends of the files, want %s", got, want)
+		}
+	}
 }
