@@ -51,7 +51,8 @@ func TestBootsAreRemembered(t *testing.T) {
 		if i == 3 {
 			want = nil // too many to be remembered
 		}
-		if got := Read(path)["/a"].Boots; fmt.Sprint(got) != fmt.Sprint(want) || (got == nil) != (want == nil) {
+		got := Read(path)["/a"].Boots
+		if fmt.Sprint(got) != fmt.Sprint(want) || (got == nil) != (want == nil) {
 			t.Errorf("%v, want %v", got, want)
 		}
 	}

@@ -191,7 +191,7 @@ func (v *VM) started(ctx context.Context, inst *guestRun) error {
 		}
 		return fmt.Errorf("vm `%s`: %w", v.name, err)
 	}
-	cid := inst.machine.CID()
+	cid, p := inst.machine.CID(), inst.plan
 	if cid == 0 {
 		cid = uint32(inst.machine.PID())
 	}
@@ -203,7 +203,7 @@ func (v *VM) started(ctx context.Context, inst *guestRun) error {
 	v.state, v.reason, v.cid = topology.Booted, "", cid
 	v.mu.Unlock()
 	v.host.running.Store(v, nil)
-	inst.announced.Started(inst.plan.cfg.Memory, cid, inst.plan.restored, inst.plan.boot != "", inst.plan.cfg.Shape.Args)
+	inst.announced.Started(p.cfg.Memory, cid, p.restored, p.boot != "", p.cfg.Shape.Args)
 	return nil
 }
 

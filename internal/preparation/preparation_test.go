@@ -138,8 +138,10 @@ func TestBeginImages(t *testing.T) {
 	f := &finder{may: make(chan struct{})}
 	begin := func() *Userlands {
 		t.Helper()
-		u, err := BeginImages(t.Context(), f, []image.Spec{{Profile: "dir", Userland: userland.Source{Kind: userland.Directory}},
-			{Profile: "host", Userland: userland.Source{Kind: userland.Host}}})
+		u, err := BeginImages(t.Context(), f, []image.Spec{
+			{Profile: "dir", Userland: userland.Source{Kind: userland.Directory}},
+			{Profile: "host", Userland: userland.Source{Kind: userland.Host}},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

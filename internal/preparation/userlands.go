@@ -9,8 +9,8 @@ import (
 	"provium/internal/userland"
 )
 
-// Userlands are the root file systems that were made for a run, by profile: all of its guests have them as they were when
-// it began. A nil one has none. It is safe for concurrent use.
+// Userlands are the root file systems that were made for a run, by profile: all of its guests have them as they were
+// when it began. A nil one has none. It is safe for concurrent use.
 type Userlands struct {
 	made  map[string]*userland.Userland
 	late  []string // profiles of those that were still to be made

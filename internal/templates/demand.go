@@ -7,8 +7,8 @@ import (
 )
 
 // Demand says for which cached boots a test file should make templates: the first guest has to run a command for that,
-// which pays only where others are made of it. It follows from what this file and those that come after it did in earlier
-// runs, and notes what this one does, for later ones. A nil one wants all. It is safe for concurrent use.
+// which pays only where others are made of it. It follows from what this file and those that come after it did in
+// earlier runs, and notes what this one does, for later ones. A nil one wants all. It is safe for concurrent use.
 type Demand struct {
 	Known *Boots // nil: not all of it is known
 

@@ -76,8 +76,8 @@ end)
 	p.expectNoProcess()
 }
 
-// TestTemplatesOfBootsThatAreAskedForAgain runs files one after the other, twice. A boot that one file asks for, and once,
-// has a template only in the first run, which does not know that.
+// TestTemplatesOfBootsThatAreAskedForAgain runs files one after the other, twice. A boot that one file asks for, and
+// once, has a template only in the first run, which does not know that.
 func TestTemplatesOfBootsThatAreAskedForAgain(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, hostProfile)
