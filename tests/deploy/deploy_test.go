@@ -133,16 +133,48 @@ func TestKubernetes(t *testing.T) {
 	}
 }
 
+// TestKubernetesWait runs the line of the docs that waits for the shards, with a stand-in for kubectl: it ends when the
+// job has, whichever way, and not before.
+func TestKubernetesWait(t *testing.T) {
+	text, err := os.ReadFile("../../docs/machines-many.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait := regexp.MustCompile(`(?m)^until kubectl .*$`).FindString(string(text))
+	if !strings.Contains(wait, "sleep 5") {
+		t.Fatalf("the docs wait with %q", wait)
+	}
+	for _, last := range []string{"SuccessCriteriaMet Complete", "FailureTarget Failed", "Failed"} {
+		dir := t.TempDir()
+		// Each call shows the next line.
+		stand := "#!/bin/sh\necho x >>calls\nsed -n \"$(wc -l <calls)p\" states\n"
+		states := "\nFailureTarget\nSuccessCriteriaMet\n" + last + "\n"
+		for name, text := range map[string]string{"kubectl": stand, "states": states} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", strings.Replace(wait, "sleep 5", ":", 1))
+		cmd.Dir, cmd.Env = dir, []string{"PATH=" + dir + ":" + os.Getenv("PATH")}
+		out, err := cmd.CombinedOutput()
+		calls, _ := os.ReadFile(filepath.Join(dir, "calls"))
+		if err != nil || strings.Count(string(calls), "x") != 4 {
+			t.Errorf("%s: %v after %q: %s", last, err, calls, out)
+		}
+	}
+}
+
 func TestSlurm(t *testing.T) {
 	script := string(read(t, "slurm/shards.sbatch"))
 	if !strings.HasPrefix(script, "#!/bin/sh\n") || !strings.Contains(script, "\n#SBATCH --array=1-4\n") {
 		t.Errorf("%s", script)
 	}
-	if got := calls(t, script, "SLURM_ARRAY_TASK_ID=3"); got != "|--save-events results/shard-3.events\n" {
+	got := calls(t, script, "SLURM_ARRAY_JOB_ID=17", "SLURM_ARRAY_TASK_ID=3")
+	if got != "|--save-events results/17/shard-3.events\n" {
 		t.Errorf("%q", got)
 	}
-	if got := calls(t, string(read(t, "slurm/merge.sbatch"))); !strings.HasPrefix(got, "|report results/shard-") ||
-		!strings.Contains(got, "--exit-code") {
+	got = calls(t, "set -- 17\n"+string(read(t, "slurm/merge.sbatch")))
+	if !strings.HasPrefix(got, "|report results/17/shard-") || !strings.Contains(got, "--exit-code") {
 		t.Errorf("%q", got)
 	}
 }

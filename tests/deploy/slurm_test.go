@@ -43,8 +43,9 @@ ip link set lo up
 ip address add 192.0.2.1/32 dev lo # getaddrinfo finds nothing where there are addresses of the loopback only
 slurmctld-wlm -D -c >"$STATE/slurmctld.log" 2>&1 &
 slurmd-wlm -D -N "$NODE" -d "$SLURM/usr/sbin/slurmstepd-wlm" >"$STATE/slurmd.log" 2>&1 &
-timeout 400 sbatch --parsable --wait "$DEPLOY/shards.sbatch" || echo "shards: $?"
-exec timeout 100 sbatch --parsable --wait "$DEPLOY/merge.sbatch"
+job=$(timeout 400 sbatch --parsable --wait "$DEPLOY/shards.sbatch") || echo "shards: $?"
+mkdir -p results && ln -s "$job" results/array
+exec timeout 100 sbatch --parsable --wait "$DEPLOY/merge.sbatch" "$job"
 `
 
 func absolute(t *testing.T, path string) string {
@@ -159,7 +160,7 @@ func TestSlurmArray(t *testing.T) {
 	array := exec.CommandContext(t.Context(), apart[0], append(apart[1:], "sh", "-c", slurmScript)...)
 	array.Dir, array.Env = dir, append(env, "LD_LIBRARY_PATH="+libraries+":"+libraries+"/slurm-wlm")
 	out, err := array.CombinedOutput()
-	_, missing := os.Stat(dir + "/results/all.xml")
+	_, missing := os.Stat(dir + "/results/array/all.xml")
 	if array.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "shards: 1\n") || missing != nil {
 		t.Errorf("the array and its merge end with %v, want 1 for the failed test: %s", err, out)
 		logs, _ := filepath.Glob(dir + "/*.log")
@@ -169,13 +170,13 @@ func TestSlurmArray(t *testing.T) {
 		}
 		t.FailNow()
 	}
-	want, got := results(t, dir+"/whole.xml"), results(t, dir+"/results/all.xml")
+	want, got := results(t, dir+"/whole.xml"), results(t, dir+"/results/array/all.xml")
 	if len(want) < 10 || !slices.Equal(want, got) {
 		t.Errorf("one run:\n%s\nfour shards:\n%s", strings.Join(want, "\n"), strings.Join(got, "\n"))
 	}
 	for _, file := range []string{"shard-1.events", "shard-2.events", "shard-3.events", "shard-4.events",
 		"durations.json"} {
-		if _, err := os.Stat(filepath.Join(dir, "results", file)); err != nil {
+		if _, err := os.Stat(filepath.Join(dir, "results", "array", file)); err != nil {
 			t.Error(err)
 		}
 	}
