@@ -61,7 +61,8 @@ func TestBootsAreRemembered(t *testing.T) {
 // A file that never ran has what is known of it in another copy of the project.
 func TestOfAnotherCopy(t *testing.T) {
 	h := History{
-		"/a/tests/x.lua": took(10, 1), "/b/tests/x.lua": took(20, 2), "/b/tests/y.lua": took(5, 1), "/b/z.lua": took(7, 1),
+		"/a/tests/x.lua": took(10, 1), "/b/tests/x.lua": took(20, 2), "/b/tests/y.lua": took(5, 1),
+		"/b/z.lua": took(7, 1),
 	}
 	for path, want := range map[string]float64{
 		"/a/tests/x.lua": 10, "/c/tests/x.lua": 20,
