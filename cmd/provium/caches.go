@@ -176,7 +176,7 @@ func (p *program) withShared(cmd *cobra.Command,
 		if err != nil {
 			return err
 		}
-		return outputError(do(sh, ctx, shared))
+		return do(sh, ctx, shared)
 	}
 	project := newGroup("Project")
 	project.config(&configPath)

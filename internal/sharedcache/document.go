@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -105,8 +104,8 @@ func openDocument(ref, dir string, silence time.Duration) (at place, base, tag s
 	}
 	if path, ok := strings.CutPrefix(ref, layoutScheme); ok {
 		path, tag = splitTag(path)
-		if path == "" {
-			return nil, "", "", errors.New("the directory is missing, as in `oci:DIR`")
+		if err := checkLayoutPath(path); err != nil {
+			return nil, "", "", err
 		}
 		base = layoutScheme + path
 		if !filepath.IsAbs(path) {
@@ -114,7 +113,7 @@ func openDocument(ref, dir string, silence time.Duration) (at place, base, tag s
 		}
 		return &layoutDir{filepath.Clean(path)}, base, tag, nil
 	}
-	r, err := name.ParseReference(strings.TrimPrefix(ref, registryScheme))
+	r, err := parseName(strings.TrimPrefix(ref, registryScheme))
 	if err != nil {
 		return nil, "", "", err
 	}

@@ -9,11 +9,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"provium/internal/jsonerror"
@@ -26,6 +27,7 @@ type layoutDir struct{ dir string }
 const (
 	refAnnotation = "org.opencontainers.image.ref.name"
 	indexName     = "index.json"
+	ociLayoutName = "oci-layout"
 	lockName      = ".provium.lock"
 	layoutText    = `{"imageLayoutVersion":"1.0.0"}`
 	maxIndex      = 64 << 20 // bytes
@@ -33,13 +35,17 @@ const (
 
 func (l *layoutDir) index() (*v1.IndexManifest, error) {
 	f, err := os.Open(filepath.Join(l.dir, indexName))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) { // nothing was pushed yet
 		return &v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if _, err := os.Stat(filepath.Join(l.dir, ociLayoutName)); err != nil {
+		return nil, fmt.Errorf("%s is that of something else: an OCI layout has a file `%s` beside it", f.Name(),
+			ociLayoutName)
+	}
 	m, err := v1.ParseIndexManifest(io.LimitReader(f, maxIndex))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name(), jsonerror.Plain(err))
@@ -100,11 +106,23 @@ func (l *layoutDir) blob(_ context.Context, d v1.Descriptor) (io.ReadCloser, err
 	return os.Open(filepath.Join(l.dir, "blobs", d.Digest.Algorithm, d.Digest.Hex))
 }
 
-func (l *layoutDir) put(_ context.Context, tag string, img v1.Image) error {
-	if err := os.MkdirAll(l.dir, 0o755); err != nil {
+func (l *layoutDir) put(ctx context.Context, tag string, img v1.Image) error {
+	err := l.write(ctx, tag, img)
+	if local := (*LocalError)(nil); err == nil || ctx.Err() != nil || errors.As(err, &local) {
 		return err
 	}
-	if err := layout.Path(l.dir).WriteImage(img); err != nil {
+	return &AwayError{Err: fmt.Errorf("it cannot be written: %w; give a directory that this user can write to, with "+
+		"room for the entries", err)}
+}
+
+func (l *layoutDir) write(ctx context.Context, tag string, img v1.Image) error {
+	if _, err := l.index(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(l.dir, "blobs", "sha256"), 0o755); err != nil {
+		return err
+	}
+	if err := l.writeBlobs(ctx, img); err != nil {
 		return err
 	}
 	lock, err := os.OpenFile(filepath.Join(l.dir, lockName), os.O_CREATE|os.O_RDWR, 0o644)
@@ -135,8 +153,62 @@ func (l *layoutDir) put(_ context.Context, tag string, img v1.Image) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(replaceFile(filepath.Join(l.dir, "oci-layout"), []byte(layoutText)),
+	return errors.Join(replaceFile(filepath.Join(l.dir, ociLayoutName), []byte(layoutText)),
 		replaceFile(filepath.Join(l.dir, indexName), text))
+}
+
+// writeBlobs writes what the directory does not have of an image.
+func (l *layoutDir) writeBlobs(ctx context.Context, img v1.Image) error {
+	layers, err := img.Layers()
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, layer := range layers {
+		group.Go(func() error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			d, err := partial.Descriptor(layer)
+			if err != nil {
+				return err
+			}
+			return l.writeBlob(d, func() ([]byte, error) {
+				r, err := layer.Compressed()
+				if err != nil {
+					return nil, err
+				}
+				defer r.Close()
+				return io.ReadAll(r)
+			})
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	m, err := img.Manifest()
+	if err != nil {
+		return err
+	}
+	d, err := partial.Descriptor(img)
+	if err != nil {
+		return err
+	}
+	return errors.Join(l.writeBlob(&m.Config, img.RawConfigFile), l.writeBlob(d, img.RawManifest))
+}
+
+// writeBlob writes a blob as a whole, unless the directory has it.
+func (l *layoutDir) writeBlob(d *v1.Descriptor, content func() ([]byte, error)) error {
+	path := filepath.Join(l.dir, "blobs", d.Digest.Algorithm, d.Digest.Hex)
+	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Size() == d.Size {
+		return nil
+	}
+	text, err := content()
+	if err != nil {
+		return err
+	}
+	return replaceFile(path, text)
 }
 
 // replaceFile writes a whole file, or leaves the one before.

@@ -26,12 +26,22 @@ type Local struct {
 	Paths map[string]string // files and directories by their names in the entry
 }
 
+// LocalError is returned for files of an entry of a local cache that cannot be read or stored, as when the entry was
+// removed meanwhile.
+type LocalError struct{ Err error }
+
+// Error is the reason.
+func (e *LocalError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *LocalError) Unwrap() error { return e.Err }
+
 // Push stores an entry, unless one of its key and contents is there. It reports whether it has
 // stored it.
 func (c *Cache) Push(ctx context.Context, l Local) (stored bool, err error) {
 	img, err := pack(ctx, l)
 	if err != nil {
-		return false, fmt.Errorf("%s `%s`: %w", l.Kind, l.Key, err)
+		return false, fmt.Errorf("%s `%s`: %w", l.Kind, l.Key, &LocalError{err})
 	}
 	t := tag(l.Kind, l.Key)
 	if text, err := c.at.manifest(ctx, t); err == nil && bytes.Equal(text, img.manifest) {
@@ -219,6 +229,14 @@ func (p part) MediaType() (types.MediaType, error) { return chunkType, nil }
 
 // Compressed implements partial.CompressedLayer. It fails if the file has changed.
 func (p part) Compressed() (io.ReadCloser, error) {
+	z, err := p.compress()
+	if err != nil {
+		return nil, &LocalError{err}
+	}
+	return io.NopCloser(bytes.NewReader(z)), nil
+}
+
+func (p part) compress() ([]byte, error) {
 	f, err := os.Open(p.path)
 	if err != nil {
 		return nil, err
@@ -237,5 +255,5 @@ func (p part) Compressed() (io.ReadCloser, error) {
 	if sum := sha256.Sum256(z); hex.EncodeToString(sum[:]) != p.desc.Digest.Hex {
 		return nil, fmt.Errorf("%s has changed", p.path)
 	}
-	return io.NopCloser(bytes.NewReader(z)), nil
+	return z, nil
 }

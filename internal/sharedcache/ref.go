@@ -48,10 +48,10 @@ func Open(ref, dir string, silence time.Duration) (*Cache, error) {
 	if silence == 0 {
 		silence = DefaultSilence
 	}
-	path, isLayout := strings.CutPrefix(ref, "oci:")
+	path, isLayout := strings.CutPrefix(ref, layoutScheme)
 	if isLayout || strings.HasPrefix(ref, "/") || strings.HasPrefix(ref, ".") {
-		if path == "" {
-			return nil, fmt.Errorf("shared cache `%s`: the directory is missing, as in `oci:DIR`", ref)
+		if err := checkLayoutPath(path); isLayout && err != nil {
+			return nil, fmt.Errorf("shared cache `%s`: %w", ref, err)
 		}
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(dir, path)
@@ -61,11 +61,7 @@ func Open(ref, dir string, silence time.Duration) (*Cache, error) {
 		}
 		return &Cache{ref, &layoutDir{filepath.Clean(path)}}, nil
 	}
-	text := strings.TrimPrefix(ref, "docker://")
-	r, err := name.ParseReference(text)
-	if err == nil && strings.Contains(text, "://") {
-		err = errors.New("unknown scheme")
-	}
+	r, err := parseName(strings.TrimPrefix(ref, registryScheme))
 	if err != nil {
 		return nil, fmt.Errorf("shared cache `%s`: it is neither `HOST/NAME[:TAG]` nor `oci:DIR`: %w", ref, err)
 	}
@@ -81,6 +77,42 @@ func Open(ref, dir string, silence time.Duration) (*Cache, error) {
 		return nil, fmt.Errorf("shared cache `%s`: %w", ref, err)
 	}
 	return &Cache{ref, p}, nil
+}
+
+// parseName reads the name of something in a registry, HOST/NAME[:TAG] or HOST/NAME@DIGEST.
+func parseName(text string) (name.Reference, error) {
+	host, rest, _ := strings.Cut(text, "/")
+	switch scheme, address, found := strings.Cut(text, "://"); {
+	case text == "":
+		return nil, errors.New("it is empty")
+	case found && (scheme == "http" || scheme == "https"):
+		return nil, fmt.Errorf("give the registry without `%s://`, as in `%s`", scheme, address)
+	case found:
+		return nil, fmt.Errorf("unknown scheme `%s://`", scheme)
+	case rest == "" && strings.ContainsAny(host, ".:"):
+		return nil, fmt.Errorf("the name behind the host is missing, as in `%s/cache`", host)
+	case rest == "": // for Docker, a name in its own registry that nobody else can write to
+		return nil, fmt.Errorf("it names no host, as `registry.example/%s` does; a directory is `oci:%s`", text, text)
+	case strings.HasSuffix(host, ":"):
+		return nil, fmt.Errorf("`%s` is neither a host nor `%s`", host, layoutScheme)
+	}
+	r, err := name.ParseReference(text)
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// checkLayoutPath reports what is wrong with the text behind `oci:`.
+func checkLayoutPath(path string) error {
+	switch {
+	case path == "":
+		return errors.New("the directory is missing, as in `oci:DIR`")
+	case strings.HasPrefix(path, "//"): // for helm, a registry; for us, the directory /…
+		return fmt.Errorf("`oci://` may mean two things: give `%s` for a registry, or `oci:/DIR` for a directory",
+			strings.TrimLeft(path, "/"))
+	}
+	return nil
 }
 
 // String is the reference that the cache was opened by.

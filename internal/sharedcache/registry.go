@@ -3,6 +3,7 @@ package sharedcache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -38,7 +39,7 @@ func newRegistry(repo name.Repository, prefix string, silence time.Duration) (*r
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.MaxIdleConnsPerHost = parallelBlobs
 	options := []remote.Option{
-		remote.WithAuthFromKeychain(authn.DefaultKeychain), remote.WithTransport(&watched{base, silence}),
+		remote.WithAuthFromKeychain(accounts{}), remote.WithTransport(&watched{base, silence}),
 		remote.WithJobs(parallelBlobs),
 		// What fails is left out: the run waits for it.
 		remote.WithRetryBackoff(remote.Backoff{Duration: 100 * time.Millisecond, Factor: 3, Steps: 2}),
@@ -49,6 +50,19 @@ func newRegistry(repo name.Repository, prefix string, silence time.Duration) (*r
 	}
 	pusher, err := remote.NewPusher(options...)
 	return &registry{repo: repo, prefix: prefix, puller: puller, options: options, pusher: pusher}, err
+}
+
+// accounts are those of docker's configuration.
+type accounts struct{}
+
+// Resolve implements authn.Keychain.
+func (accounts) Resolve(of authn.Resource) (authn.Authenticator, error) {
+	a, err := authn.DefaultKeychain.Resolve(of)
+	if err != nil {
+		return nil, &transportError{fmt.Sprintf("docker's configuration cannot be used: %v; mend it, or set "+
+			"DOCKER_CONFIG to a directory with another one", err)}
+	}
+	return a, nil
 }
 
 func (r *registry) tags(ctx context.Context) ([]string, error) {

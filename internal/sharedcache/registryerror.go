@@ -1,6 +1,8 @@
 package sharedcache
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,14 +14,20 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-// AwayError is returned when a registry does not answer, or refuses to: it is of no use to ask it for more.
+// AwayError is returned when a registry does not answer, or refuses to, and when nothing can be written to a
+// directory: it is of no use to ask it for more.
 type AwayError struct {
-	Registry string
+	Registry string // "" for a directory, whose path is in Err
 	Err      error
 }
 
 // Error names the registry.
-func (e *AwayError) Error() string { return fmt.Sprintf("registry %s: %v", e.Registry, e.Err) }
+func (e *AwayError) Error() string {
+	if e.Registry == "" {
+		return e.Err.Error()
+	}
+	return fmt.Sprintf("registry %s: %v", e.Registry, e.Err)
+}
 
 // Unwrap returns the reason.
 func (e *AwayError) Unwrap() error { return e.Err }
@@ -27,6 +35,9 @@ func (e *AwayError) Unwrap() error { return e.Err }
 // fail returns an error of the registry with its name.
 func (r *registry) fail(err error) error {
 	host := r.repo.RegistryStr()
+	if local := (*LocalError)(nil); errors.As(err, &local) {
+		return local
+	}
 	if own := (*transportError)(nil); errors.As(err, &own) {
 		return &AwayError{host, own}
 	}
@@ -35,6 +46,21 @@ func (r *registry) fail(err error) error {
 	}
 	if network := (*net.OpError)(nil); errors.As(err, &network) {
 		return &AwayError{host, fmt.Errorf("it cannot be reached: %w", network)}
+	}
+	// Those that are asked without it are asked with it first.
+	mismatch := errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, new(tls.RecordHeaderError))
+	if mismatch && r.repo.Scheme() == "https" {
+		return &AwayError{host, errors.New("it speaks HTTP without TLS, and only registries on this machine, in " +
+			"private networks and below .local are asked without it: have it use TLS, or name it by such an address")}
+	}
+	if bad := (*tls.CertificateVerificationError)(nil); errors.As(err, &bad) {
+		if err = bad; errors.As(err, new(x509.UnknownAuthorityError)) {
+			err = fmt.Errorf("%w; SSL_CERT_FILE names a file with the certificates of authorities", bad)
+		}
+		return &AwayError{host, err}
+	}
+	if strings.HasPrefix(err.Error(), "invalid realm in ") {
+		return &AwayError{host, err}
 	}
 	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
 		return fmt.Errorf("registry %s: its answer is not JSON, so it may be something else than a registry: %w", host,

@@ -255,11 +255,18 @@ func TestOpenRefuses(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	must(t, os.WriteFile(file, nil, 0o644))
 	for ref, want := range map[string]string{
-		"oci:":              "the directory is missing",
-		"oci:" + file:       "it is not a directory",
-		"":                  "neither `HOST/NAME[:TAG]` nor `oci:DIR`",
-		"Host/UPPER":        "neither `HOST/NAME[:TAG]` nor `oci:DIR`",
-		"http://host/cache": "neither `HOST/NAME[:TAG]` nor `oci:DIR`",
+		"oci:":                   "the directory is missing",
+		"oci:" + file:            "it is not a directory",
+		"":                       "neither `HOST/NAME[:TAG]` nor `oci:DIR`",
+		"Host/UPPER":             "neither `HOST/NAME[:TAG]` nor `oci:DIR`",
+		"http://host/cache":      "neither `HOST/NAME[:TAG]` nor `oci:DIR`",
+		"http://host:5000/cache": "give the registry without `http://`, as in `host:5000/cache`",
+		"dockr://host/cache":     "unknown scheme `dockr://`",
+		"docker://":              "it is empty",
+		"cache":                  "it names no host, as `registry.example/cache` does; a directory is `oci:cache`",
+		"host:5000":              "the name behind the host is missing, as in `host:5000/cache`",
+		"OCI:/dir":               "`OCI:` is neither a host nor `oci:`",
+		"oci://host/cache":       "give `host/cache` for a registry, or `oci:/DIR` for a directory",
 		"host/cache@sha256:" + strings.Repeat("a", 64): "a cache changes",
 		"host/cache:" + strings.Repeat("a", 61):        "longer than 60 characters",
 	} {

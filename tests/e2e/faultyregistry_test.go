@@ -148,6 +148,14 @@ test("boots", function(t) t:assert_eq(provium:vm("a", "host"):boot():run("echo x
 	return p
 }
 
+// bootedProject is a bootProject whose cache "one" has what its tests need, and a registry.
+func bootedProject(t *testing.T) (*project, *faultyRegistry) {
+	p, reg := bootProject(t), newFaultyRegistry(t)
+	p.freshCache("one")
+	p.run("tests/a.test.lua").expect(0, "1 passed")
+	return p, reg
+}
+
 // boots returns how many booted guests the cache of that name has.
 func (p *project) boots(name string) int {
 	p.t.Helper()
@@ -162,10 +170,7 @@ func (p *project) boots(name string) int {
 // came, and passes.
 func TestFaultyRegistry(t *testing.T) {
 	t.Parallel()
-	p := bootProject(t)
-	reg := newFaultyRegistry(t)
-	p.freshCache("one")
-	p.run("tests/a.test.lua").expect(0, "1 passed")
+	p, reg := bootedProject(t)
 	p.run("cache", "push", reg.ref).expect(0, "pushed boot")
 	check := func(name, ref, say string) {
 		t.Helper()
@@ -202,10 +207,7 @@ func TestFaultyRegistry(t *testing.T) {
 // ahead. What was pushed serves another machine.
 func TestPushes(t *testing.T) {
 	t.Parallel()
-	p := bootProject(t)
-	reg := newFaultyRegistry(t)
-	p.freshCache("one")
-	p.run("tests/a.test.lua").expect(0, "1 passed")
+	p, reg := bootedProject(t)
 	reg.set(on("/uploads/", answer(http.StatusInsufficientStorage)))
 	p.run("cache", "push", reg.ref).expect(2, "it answers 507 Insufficient Storage: by the test; remove entries")
 	reg.set(nil)

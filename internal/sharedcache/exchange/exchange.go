@@ -117,8 +117,8 @@ func (l *Locals) Push(ctx context.Context, to *sharedcache.Cache, tell func(Resu
 		if err := end(ctx, err); err != nil {
 			return err
 		}
-		if errors.Is(err, fs.ErrNotExist) { // removed meanwhile
-			continue
+		if local := (*sharedcache.LocalError)(nil); errors.As(err, &local) && errors.Is(local, fs.ErrNotExist) {
+			continue // removed meanwhile
 		}
 		tell(Result{Header: e.Header, Moved: stored, Err: err})
 	}

@@ -2,11 +2,17 @@ package exchange
 
 import (
 	"context"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-containerregistry/pkg/registry"
 
 	"provium/internal/fixture"
 	"provium/internal/image/cache"
@@ -179,4 +185,39 @@ func TestForeignContents(t *testing.T) {
 			t.Errorf("`%s` is a key", key)
 		}
 	}
+}
+
+// TestRemovedMeanwhile pushes caches of which an entry is removed while it is sent: the others are stored, and nothing
+// is said.
+func TestRemovedMeanwhile(t *testing.T) {
+	one, _ := user(t)
+	fill(t, one)
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	remote := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			_ = os.Remove(one.Boots.Path("aa"))
+		}
+		remote.ServeHTTP(w, r)
+	}))
+	defer s.Close()
+	shared, err := sharedcache.Open(strings.TrimPrefix(s.URL, "http://")+"/team/cache", "/", 0)
+	must(t, err)
+	tell, got := texts()
+	must(t, one.Push(t.Context(), shared, tell))
+	expect(t, got, "fixture\nimage")
+}
+
+// TestPushNowhere pushes to a directory that cannot be made: that is an error, once.
+func TestPushNowhere(t *testing.T) {
+	one, _ := user(t)
+	fill(t, one)
+	shared, err := sharedcache.Open("oci:/proc/none/x", "/", 0)
+	must(t, err)
+	tell, got := texts()
+	err = one.Push(t.Context(), shared, tell)
+	if err == nil || !strings.Contains(err.Error(), "`oci:/proc/none/x`: it cannot be written: mkdir /proc/none: ") {
+		t.Error(err)
+	}
+	expect(t, got, "")
 }
