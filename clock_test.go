@@ -37,6 +37,7 @@ var onTheWallClock = map[string]string{
 	"internal/instance/prewarm.go":       "the guest's clock is set",
 	"internal/instance/renew.go":         "the guest's clock is set",
 	"internal/localvmm/machine.go":       "QMP's events are stamped",
+	"internal/merge/merge.go":            "when the run began",
 	"internal/qemu/firmware.go":          "an identity",
 	"internal/qemu/program.go":           "an identity",
 	"internal/qmp/qmp.go":                "QMP's events are stamped",

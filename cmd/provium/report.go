@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,11 +12,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"provium/cmd/provium/internal/flagtext"
+	"provium/cmd/provium/internal/mergedjunit"
 	"provium/cmd/provium/internal/share"
 	"provium/internal/event"
 	"provium/internal/merge"
 	"provium/internal/report"
-	"provium/internal/report/export"
 	"provium/internal/report/page"
 	"provium/internal/run"
 	"provium/internal/terminal"
@@ -120,6 +119,10 @@ func (p *program) report(ctx context.Context, files []string, how report.Termina
 	f *reportFlags) error {
 	var saved report.Saved
 	var shards merge.Shards
+	junit := mergedjunit.File{Path: p.absolute(f.junit)}
+	if f.junit != "" {
+		saved.Keep = junit.Keep
+	}
 	damage := p.readSaved(files, &shards, &saved, func() bool { return len(saved.Files) > 0 })
 	if damage != nil && len(saved.Files) == 0 {
 		return damage
@@ -141,10 +144,7 @@ func (p *program) report(ctx context.Context, files []string, how report.Termina
 		}
 	}
 	if f.junit != "" {
-		all := export.Run{Elapsed: saved.Elapsed, Files: saved.Files}
-		if jerr := run.WriteWhole(p.absolute(f.junit), func(w io.Writer) error {
-			return export.JUnit(w, all)
-		}); jerr != nil {
+		if jerr := junit.Write(&saved, &shards); jerr != nil {
 			err = errors.Join(err, fmt.Errorf("--junit: %w", jerr))
 		}
 	}

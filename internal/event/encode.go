@@ -99,7 +99,10 @@ func (e *encoder) fail(err error) {
 
 func (e *encoder) str(s string)  { e.b = msgpack.AppendString(e.b, s) }
 func (e *encoder) mapLen(n int)  { e.b = msgpack.AppendMapHeader(e.b, n) }
-func (e *encoder) text(s string) { e.str(cutMiddle(validText(s), maxText)) }
+func (e *encoder) text(s string) { e.str(Text(s)) }
+
+// Text returns s as readers of events get it: as valid UTF-8, and not longer than texts may be.
+func Text(s string) string { return cutMiddle(validText(s), maxText) }
 
 func (e *encoder) structure(v reflect.Value) {
 	names := shapeOf(v.Type()).names

@@ -37,6 +37,7 @@ type stream struct {
 	open     bool             // a run has started and has not ended
 	runs     int
 	exitCode uint32
+	started  int64 // the first event, in nanoseconds since 1970
 }
 
 // Lost is a shard whose results are missing, at least in part.
@@ -86,6 +87,9 @@ func (w *watched) Decode() (event.Envelope, error) {
 	}
 	w.look(env.Event)
 	env.TS += w.offset
+	if w.stream.started == 0 {
+		w.stream.started = env.TS
+	}
 	switch e := env.Event.(type) {
 	case event.OperationStarted:
 		e.StartNS += w.offset
@@ -141,6 +145,30 @@ func (w *watched) look(e event.Event) {
 			w.to.took[e.Path] = append(w.to.took[e.Path], time.Duration(min(e.DurationNS, 1<<62)))
 		}
 	}
+}
+
+// Started returns when the first stream began, by its clock.
+func (s *Shards) Started() time.Time {
+	for _, st := range s.streams {
+		if st.started != 0 {
+			return time.Unix(0, st.started)
+		}
+	}
+	return time.Time{}
+}
+
+// Alike returns how the runs were started, and reports whether all have the same seed and accelerator.
+func (s *Shards) Alike() (run event.RunStarted, alike bool) {
+	for _, st := range s.streams {
+		switch {
+		case st.runs == 0:
+		case !alike:
+			run, alike = st.run, true
+		case st.run.Seed != run.Seed || st.run.Accelerator != run.Accelerator:
+			return run, false
+		}
+	}
+	return run, alike
 }
 
 // ExitCode returns the highest exit code of the runs.

@@ -19,6 +19,9 @@ type Saved struct {
 	Elapsed time.Duration
 	// Lost counts events that the readers who saved the streams did not get.
 	Lost uint64
+	// Keep is called for each result before it joins Files, to take the contents of attachments out of it. They are
+	// dropped where it is nil.
+	Keep func(*FileResult)
 }
 
 // VersionError is returned for a stream of another protocol version.
@@ -33,14 +36,14 @@ func (e *VersionError) Error() string {
 // Read adds a stream. After an error, what the stream had before its damage is added; one
 // that wraps [event.ErrTruncated] is that of a run which was killed, or has not ended.
 func (s *Saved) Read(r event.Reader) error {
-	var it iteration
+	it := iteration{keep: s.keep}
 	var first, last int64
 	var elapsed time.Duration
 	finish := func() {
 		files, notStarted := it.results()
 		s.Files = append(s.Files, files...)
 		s.NotStarted += notStarted
-		it = iteration{}
+		it = iteration{keep: s.keep}
 	}
 	for n := 0; ; n++ {
 		env, err := r.Decode()
@@ -75,10 +78,23 @@ func (s *Saved) Read(r event.Reader) error {
 	}
 }
 
+// keep takes the contents of attachments out of a result.
+func (s *Saved) keep(r *FileResult) {
+	if s.Keep != nil {
+		s.Keep(r)
+	}
+	for _, t := range r.Tests {
+		for i := range t.Attachments {
+			t.Attachments[i].Data = nil
+		}
+	}
+}
+
 // iteration is what a run of the selection has told so far.
 type iteration struct {
 	order []string
 	files map[string]*savedFile
+	keep  func(*FileResult)
 }
 
 type savedFile struct {
@@ -117,10 +133,19 @@ func (it *iteration) add(e event.Event) {
 		it.file(e.Path).Add(e)
 	case event.TestRetried:
 		it.file(e.Path).Add(e)
+	case event.TestOutput:
+		it.file(e.Path).Add(e)
+	case event.TestAttachment:
+		it.file(e.Path).Add(e)
+	case event.KernelReport:
+		if e.File != "" { // else it is of none of the files
+			it.file(e.File).Add(e)
+		}
 	case event.FileCompleted:
 		f := it.file(e.Path)
 		r := f.Result(FileStatus(e.Status), e.ChunkError, duration(e.DurationNS))
 		r.Artifacts = e.Artifacts
+		it.keep(&r)
 		f.dispatched, f.result = true, &r
 	}
 }
@@ -145,6 +170,7 @@ func (it *iteration) results() (files []FileResult, notStarted int) {
 			if f.Tests() == 0 {
 				r.ChunkError = errStreamEnds.Error()
 			}
+			it.keep(&r)
 			files = append(files, r)
 		}
 	}

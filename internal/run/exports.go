@@ -10,10 +10,10 @@ import (
 	"strings"
 	"time"
 
-	"provium/internal/artifacts"
 	"provium/internal/report"
 	"provium/internal/report/export"
 	"provium/internal/report/page"
+	"provium/internal/run/evidence"
 )
 
 // Exports are files that the results of a run go to, in the formats of other programs; ""
@@ -142,13 +142,19 @@ type exported struct {
 	files   []report.FileResult
 }
 
-func newExported(o *Options, accelerator string) *exported {
-	facts := []export.Fact{{Name: "seed", Value: strconv.FormatUint(o.Seed, 10)}}
-	if o.Select.Shuffle {
-		facts = append(facts, export.Fact{Name: "shuffled with seed", Value: strconv.FormatUint(o.ShuffleSeed, 10)})
-	}
+// Facts returns what all results of a run depend on. A run without guests has no accelerator.
+func Facts(seed uint64, accelerator string) []export.Fact {
+	facts := []export.Fact{{Name: "seed", Value: strconv.FormatUint(seed, 10)}}
 	if accelerator != "" {
 		facts = append(facts, export.Fact{Name: "accelerator", Value: accelerator})
+	}
+	return facts
+}
+
+func newExported(o *Options, accelerator string) *exported {
+	facts := Facts(o.Seed, accelerator)
+	if o.Select.Shuffle {
+		facts = append(facts, export.Fact{Name: "shuffled with seed", Value: strconv.FormatUint(o.ShuffleSeed, 10)})
 	}
 	return &exported{o: o, started: time.Now(), facts: facts}
 }
@@ -171,46 +177,9 @@ func (e *exported) add(results []*report.FileResult) error {
 	return e.o.Exports.write(r, e.o.Stderr, e.o.Config.Dir)
 }
 
-// attachmentsDir returns the directory for the attachments that a JUnit file names: the file
-// without its suffix, and "-attachments".
-func attachmentsDir(junit string) string {
-	return strings.TrimSuffix(junit, filepath.Ext(junit)) + "-attachments"
-}
-
-// save writes the attachments of the file with that number beside the JUnit file, if there is
-// one, which then names them. Those of an earlier run are removed first.
+// save writes the attachments of the file with that number beside the JUnit file, if there is one.
 func (e *Exports) save(r *report.FileResult, number int) error {
-	if info, err := os.Stat(e.JUnit); e.JUnit == "" || err == nil && !info.Mode().IsRegular() {
-		return nil
-	}
-	dir := attachmentsDir(e.JUnit)
-	if number == 0 {
-		old, _ := filepath.Glob(filepath.Join(dir, "[0-9]*-[0-9]*-[0-9]*-*")) // the pattern is a good one
-		for _, path := range old {
-			if err := os.Remove(path); err != nil {
-				return fmt.Errorf("attachments: %w", err)
-			}
-		}
-	}
-	r.Evidence = artifacts.Files(r.Artifacts)
-	for t := range r.Tests {
-		r.Tests[t].Evidence = artifacts.Files(r.Tests[t].Artifacts)
-		for i := range r.Tests[t].Attachments {
-			a := &r.Tests[t].Attachments[i]
-			if a.Data == nil {
-				continue
-			}
-			if err := os.MkdirAll(dir, 0o777); err != nil {
-				return fmt.Errorf("attachments: %w", err)
-			}
-			path := filepath.Join(dir, fmt.Sprintf("%d-%d-%d-%s", number+1, t+1, i+1, artifacts.FileName(a.Name)))
-			if err := os.WriteFile(path, a.Data, 0o666); err != nil {
-				return fmt.Errorf("attachments: %w", err)
-			}
-			a.File, a.Data = path, nil
-		}
-	}
-	return nil
+	return evidence.SaveAttachments(e.JUnit, r, number)
 }
 
 // pageFile makes a page of all events at the end.

@@ -175,7 +175,11 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 		},
 		Registered: func(names []string) {
 			picks = picks.Of(names)
-			_ = r.pipe.send(&message{Registered: &registered{Tests: names}})
+			told := make([]string, len(names)) // as their events have them
+			for i, name := range names {
+				told[i] = event.Text(name)
+			}
+			_ = r.pipe.send(&message{Registered: &registered{Tests: told}})
 		},
 	}), nil
 }

@@ -44,6 +44,8 @@ test("console", function(t)
 end)
 `)
 	p.run("--vmm", "local").expect(0, "5 passed, 0 failed")
+	p.write("tests/a.test.lua", "test(\"\\xff\", function(t) end)")
+	p.run("--vmm", "local", "-v").expect(0, `PASS \xff`, "1 passed, 0 failed")
 	p.run("--vmm", "none").expect(2, "expected qemu or local")
 	if left, err := filepath.Glob(filepath.Join(p.dir, ".provium*", "*")); err != nil || len(left) > 0 {
 		t.Error(left, err)
