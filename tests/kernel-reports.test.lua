@@ -63,6 +63,27 @@ for how, goes in pairs {
   end)
 end
 
+-- A guest that ends itself takes its log along, too.
+for how, ends in pairs {
+  ["powers off"] = "poweroff -f", ["reboots"] = "reboot -f", ["powers off by sysrq"] = "echo o > /proc/sysrq-trigger",
+  ["resets by sysrq"] = "echo b > /proc/sysrq-trigger", ["dies of a triple fault"] = "echo triple > /proc/crash",
+} do
+  test("a warning in a guest that then " .. how, function(t)
+    local box = restored()
+    box:run("dmesg -n 1"):assert_ok()
+    t:expect_kernel("WARNING in crash_warn")
+    if how:find("triple") then t:expect_kernel("unexpected reboot") end
+    local err = t:assert_raises(function() box:run("echo warn > /proc/crash; " .. ends .. "; sleep 100") end)
+    if how:find("powers") then
+      t:assert_contains(err, "guest powered off")
+      t:assert_eq(box:state(), "dead")
+    else
+      t:assert_contains(err, "the guest was reset")
+      box:shutdown() -- its reboot would take seconds
+    end
+  end)
+end
+
 test("what led to a panic that is expected is no report of its own", {expect_panic = true}, function(t)
   local box = restored()
   box:run("dmesg -n 1"):assert_ok()

@@ -257,6 +257,7 @@ func (m *Machine) Crash(message string) {
 
 // Reboot restarts the guest from inside, as a reboot call does, or its kernel after a panic.
 func (m *Machine) Reboot() {
+	_ = m.AwaitRunning(context.Background()) // or it has ended, and says nothing
 	m.mu.Lock()
 	panicked := m.panicked
 	m.mu.Unlock()

@@ -188,7 +188,11 @@ func (g *Guest) read(ctx context.Context, m *qemu.Machine) (records []printk.Rec
 		return nil, err
 	}
 	defer memory.Close()
-	_, records, err = ReadLog(ctx, memory, g.places(), pageTables(ctx, m))
+	tables := pageTables(ctx, m)
+	if len(tables) > 0 && !slices.ContainsFunc(tables, func(at uint64) bool { return at != 0 }) {
+		return nil, guestmem.ErrNoKernel // the firmware's turn, which is not worth a search of the whole memory
+	}
+	_, records, err = ReadLog(ctx, memory, g.places(), tables)
 	return records, inWords(err)
 }
 

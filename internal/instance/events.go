@@ -18,7 +18,7 @@ func (i *Instance) onEvent(e qemu.Event) {
 		if err := json.Unmarshal(e.Data, &d); err != nil {
 			d.Guest = false
 		}
-		i.onReset(i.payReset() || d.Guest)
+		i.onReset(i.takeReset() || d.Guest)
 	case "SHUTDOWN":
 		var d struct {
 			Guest  bool

@@ -2,9 +2,11 @@ package instance
 
 import "context"
 
-// This file keeps the memory of a guest that reboots after a panic, over which QEMU loads the next
-// kernel: the machine stands still in place of the reset. A guest that has pvpanic's driver stands
-// still before that.
+// This file keeps the memory of a guest that resets itself or powers off until the log of its kernel was read: the
+// machine stands still in place of the reset, over whose memory QEMU loads the next kernel, and of the power-off, with
+// which the memory goes. A guest that has pvpanic's driver stands still at a panic, too.
+//
+// A guest that is recorded stands still only after the words of a panic, see qemu.Machine.HoldsEnd.
 
 // panicWords are what a kernel begins to say of a panic with.
 const panicWords = "Kernel panic - not syncing"
@@ -17,16 +19,15 @@ const guestReset = "guest-reset"
 func (i *Instance) mayEnd() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.holding || i.expected {
-		return
+	if !i.holding && !i.expected {
+		i.holdEnd(true)
 	}
-	i.holdEnd(true)
 }
 
-// holdEnd sets whether the machine stands still where the guest ends, in the background. The caller
-// must hold i.mu.
+// holdEnd sets whether the machine of a recorded guest stands still where the guest ends, in the background. The
+// caller must hold i.mu.
 func (i *Instance) holdEnd(hold bool) {
-	if i.holding == hold || i.ctx.Err() != nil {
+	if !i.cfg.QEMU.Shape.Record || i.holding == hold || i.ctx.Err() != nil {
 		return
 	}
 	i.holding, i.mayStand = hold, true
@@ -44,50 +45,106 @@ func (i *Instance) holdEnd(hold bool) {
 	})
 }
 
+// standstill is a guest that stands still where it has ended.
+type standstill struct {
+	isReset bool          // it goes on after a reset
+	reset   chan struct{} // closed at the reset
+	isMade  bool          // reset is closed; guarded by Instance.mu
+	over    chan struct{} // closed when the guest goes on, or its QEMU is about to end
+}
+
 // onEnd handles a guest that ends its machine. It must not block.
 func (i *Instance) onEnd(reason string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if reason != guestReset {
+	if i.ended != nil && !i.ended.isMade {
+		return // it has asked again before its CPUs stood still
+	}
+	s := &standstill{isReset: reason == guestReset, reset: make(chan struct{}), over: make(chan struct{})}
+	if !s.isReset {
 		i.setReasonLocked("guest powered off")
-		if i.mayStand && i.ctx.Err() == nil {
-			i.work.Go(i.kill)
-		}
-		return
 	}
-	if i.ctx.Err() != nil {
-		return
+	if i.ctx.Err() != nil || i.cfg.QEMU.Shape.Record && !i.mayStand {
+		return // QEMU ends
 	}
+	i.ended = s
 	i.work.Go(func() {
-		i.machine.SyncConsole()
-		i.lastWords()
-		i.mu.Lock()
-		over := i.reason != ""
-		i.owesReset = !over
-		i.mu.Unlock()
-		if over {
-			return // it is being looked at, and is ended then
+		defer close(s.over)
+		select {
+		case <-i.ready:
+		case <-i.ctx.Done():
+			return
 		}
-		if err := i.machine.Reset(i.ctx); err != nil && i.ctx.Err() == nil {
-			i.fail(err.Error())
+		i.lookAtEnd()
+		i.lastWords()
+		if s.isReset {
+			i.makeReset(s)
+		} else if i.machine.Quit(i.ctx) != nil {
+			i.machine.Kill()
 		}
 	})
 }
 
-// payReset reports whether a reset is that of a guest that had to stand still, and lets it go on.
-func (i *Instance) payReset() bool {
+// makeReset has a guest that stands still go on after its reset, unless that was the end of it.
+func (i *Instance) makeReset(s *standstill) {
 	i.mu.Lock()
-	defer i.mu.Unlock()
-	owed := i.owesReset
-	i.owesReset = false
-	if owed && i.ctx.Err() == nil {
-		i.work.Go(func() { i.goOnAfterReset(i.ctx) })
+	over, isMade := i.reason != "", s.isMade
+	i.mu.Unlock()
+	if over {
+		return // it is being looked at, and is ended then
 	}
-	return owed
+	if !isMade { // nobody has pressed the reset button meanwhile
+		if err := i.machine.Reset(i.ctx); err != nil {
+			i.failUnlessOver(err)
+			return
+		}
+	}
+	select {
+	case <-s.reset:
+	case <-i.ctx.Done():
+		return
+	}
+	i.mu.Lock()
+	stopped := i.stopped
+	i.mu.Unlock()
+	if stopped {
+		return // who has stopped it has it go on
+	}
+	if err := i.machine.Cont(i.ctx); err != nil {
+		i.failUnlessOver(err)
+	}
 }
 
-func (i *Instance) goOnAfterReset(ctx context.Context) {
-	if err := i.machine.Cont(ctx); err != nil && ctx.Err() == nil {
+// failUnlessOver ends a guest that cannot go on.
+func (i *Instance) failUnlessOver(err error) {
+	if i.ctx.Err() == nil {
 		i.fail(err.Error())
+	}
+}
+
+// takeReset reports whether a reset of the machine is that of a guest that stands still.
+func (i *Instance) takeReset() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	s := i.ended
+	if s == nil || s.isMade {
+		return false
+	}
+	s.isMade = true
+	close(s.reset)
+	return s.isReset
+}
+
+// awaitEnd waits while the guest stands still where it has ended. What QEMU has said of that must have been read.
+func (i *Instance) awaitEnd(ctx context.Context) {
+	i.mu.Lock()
+	s := i.ended
+	i.mu.Unlock()
+	if s == nil {
+		return
+	}
+	select {
+	case <-s.over:
+	case <-ctx.Done():
 	}
 }

@@ -44,7 +44,6 @@ func TestPanicThatReboots(t *testing.T) {
 	m.SetAgent(fakemachine.AgentSilent)
 	m.StopAgent()
 	m.Print(false, panicLine)
-	awaitCommand(t, m, "set-action", 1)
 	putKernel(t, m, "Linux version 6.1", fatal)
 	m.RebootSilently()
 	b.wantDeath(i, "guest panicked: ", "Fatal exception")
@@ -83,17 +82,14 @@ func TestWordsOfAPanicEndNothing(t *testing.T) {
 	b.cfg.QEMU.Cmdline = "console=ttyS0 printk.time=1"
 	i, m := b.boot()
 	m.Print(false, "[    0.500000] Linux version 6.1\n"+fatal+"\n") // a line without a stamp is not the kernel's
-	awaitCommand(t, m, "set-action", 1)
 	m.Reboot()
 	if err := i.WaitReboot(t.Context(), patience); err != nil {
 		t.Fatal(err)
 	}
-	awaitCommand(t, m, "set-action", 2) // back again
 	if m.Status() != "running" || m.Boots() != 2 {
 		t.Errorf("%s after %d boots", m.Status(), m.Boots())
 	}
 	m.Print(false, fatal+"\n")
-	awaitCommand(t, m, "set-action", 3)
 	m.PowerOff()
 	b.wantDeath(i, "guest powered off")
 	b.mu.Lock()
@@ -115,5 +111,51 @@ func TestExpectedPanicWithPvpanic(t *testing.T) {
 	m.Reboot()
 	if err := i.WaitReboot(t.Context(), patience); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestQuietEnd has guests end whose kernels have logged a warning that the console does not show.
+func TestQuietEnd(t *testing.T) {
+	for name, ends := range map[string]func(*fakemachine.Machine){
+		"resets itself": (*fakemachine.Machine).Reboot, "powers off": (*fakemachine.Machine).PowerOff,
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.cfg.QEMU.Cmdline = "console=ttyS0 printk.time=1"
+			i, m := b.boot()
+			putKernel(t, m, "Linux version 6.1", "WARNING: CPU: 0 PID: 1 at demo.c:3 demo_store+0x1/0x2",
+				"RIP: 0010:demo_store+0x1/0x2", "---[ end trace 0000000000000000 ]---")
+			ends(m)
+			if name == "powers off" {
+				b.wantDeath(i, "guest powered off")
+			} else if err := i.WaitReboot(t.Context(), patience); err != nil {
+				t.Fatal(err)
+			}
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if len(b.findings) != 1 {
+				t.Errorf("reported: %q", b.findings)
+			}
+		})
+	}
+}
+
+// TestStopAtAReset has a caller stop the vCPUs of a guest that resets itself: they stay stopped.
+func TestStopAtAReset(t *testing.T) {
+	b := newBench(t)
+	i, m := b.boot()
+	m.Reboot()
+	if err := i.StopVCPUs(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if m.Status() == "running" || m.Boots() != 2 {
+		t.Errorf("%s after %d boots", m.Status(), m.Boots())
+	}
+	n := told(m, "cont")
+	if err := i.StartVCPUs(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.WaitReboot(t.Context(), patience); err != nil || told(m, "cont") != n+1 {
+		t.Errorf("%v, told to go on %d times", err, told(m, "cont")-n)
 	}
 }

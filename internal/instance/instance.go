@@ -127,6 +127,7 @@ type Instance struct {
 	served    bool          // an agent has answered since the last reset
 	kernelLog kernelLog
 	check     *panicCheck // of a panic that is not known to be one; else nil
+	ended     *standstill // the last end of a boot at which the machine stood still, or stands
 	resend    bool        // what is sent to the next agent first may be lost
 	expected  bool        // the caller ends the guest and settles what follows
 	powerOff  bool        // unless it panics, or its QEMU fails
@@ -137,9 +138,9 @@ type Instance struct {
 	portShut  bool        // the port was closed since the agent of the link opened it
 	linkedAt  int64       // the length of the console at the link's start
 	halting   bool        // the console has said that the guest halts, which is being looked at
-	holding   bool        // the machine is to stand still where the guest ends
+	holding   bool        // the machine of a recorded guest is to stand still where the guest ends
 	mayStand  bool        // it was so once
-	owesReset bool        // it stood still in place of a reset, which is being made
+	stopped   bool        // a caller has stopped the vCPUs, or is about to
 	lost      bool        // the last agent closed its port; no other one has answered yet
 
 	reboots  int           // how often the guest got another agent

@@ -12,9 +12,11 @@ import (
 	"provium/internal/printk"
 )
 
-// kernelLogLimit is how long the kernel's log is read from a guest's memory at most. That takes
-// a millisecond.
-const kernelLogLimit = 300 * time.Millisecond
+// How long the kernel's log is read from a guest's memory at most. That takes a millisecond.
+const (
+	kernelLogLimit = 300 * time.Millisecond
+	lastLogLimit   = 5 * time.Second // of a boot that has ended: it cannot be read later
+)
 
 // maxUserLines is how many lines of programs are remembered that look like reports.
 const maxUserLines = 64
@@ -35,13 +37,13 @@ func (i *Instance) skipKernelLog() {
 	i.kernelLog.reading.Lock() // before anybody reads
 	i.work.Go(func() {
 		defer i.kernelLog.reading.Unlock()
-		i.kernelLog.takeNew(i.kernelRecords(), 0)
+		i.kernelLog.takeNew(i.kernelRecords(kernelLogLimit), 0)
 	})
 }
 
 // kernelRecords returns the kernel's log, also what the guest has cleared, or nothing where it cannot be read.
-func (i *Instance) kernelRecords() []printk.Record {
-	ctx, cancel := context.WithTimeout(i.ctx, kernelLogLimit)
+func (i *Instance) kernelRecords(limit time.Duration) []printk.Record {
+	ctx, cancel := context.WithTimeout(i.ctx, limit)
 	defer cancel()
 	records, err := i.cfg.Inspect.WholeKernelLog(ctx)
 	if err != nil {
@@ -52,7 +54,9 @@ func (i *Instance) kernelRecords() []printk.Record {
 
 // readKernelLog looks for reports in what the kernel has logged since the last call. Reports
 // that its console has shown are known by their time stamps, so the console must have them.
-func (i *Instance) readKernelLog() {
+func (i *Instance) readKernelLog() { i.readKernelLogWithin(kernelLogLimit) }
+
+func (i *Instance) readKernelLogWithin(limit time.Duration) {
 	if i.watch.stamps() != kernelreport.HasStamps {
 		return
 	}
@@ -62,7 +66,7 @@ func (i *Instance) readKernelLog() {
 	l.mu.Lock()
 	boot := l.boot
 	l.mu.Unlock()
-	for _, r := range l.takeNew(i.kernelRecords(), boot) {
+	for _, r := range l.takeNew(i.kernelRecords(limit), boot) {
 		text := string(printk.AppendLines(nil, []printk.Record{r}))
 		for line := range strings.Lines(text) {
 			if _, line, _ = strings.Cut(line, ">"); r.Facility == 0 {
@@ -83,6 +87,17 @@ func (i *Instance) lookBack() {
 	if goesOn {
 		i.machine.SyncConsole()
 		i.readKernelLog()
+	}
+}
+
+// lookAtEnd is lookBack where the guest has ended this boot itself, and stands still.
+func (i *Instance) lookAtEnd() {
+	i.machine.SyncConsole()
+	i.mu.Lock()
+	crashed := i.crashed
+	i.mu.Unlock()
+	if !crashed {
+		i.readKernelLogWithin(lastLogLimit)
 	}
 }
 

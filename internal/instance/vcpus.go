@@ -34,7 +34,9 @@ func (i *Instance) disks() Disks {
 // StopVCPUs stops the vCPUs. It fails with the reason, which wraps a *GoneError, when the guest ends meanwhile.
 func (i *Instance) StopVCPUs(ctx context.Context) error {
 	i.disks().HoldFlushes()
-	if err := i.machine.Stop(ctx); err != nil {
+	i.setStopped(true)
+	if err := i.stop(ctx); err != nil {
+		i.setStopped(false)
 		return i.whyGone(ctx, errors.Join(err, i.disks().ObeyFlushes()))
 	}
 	i.disks().IgnoreFlushes()
@@ -46,7 +48,26 @@ func (i *Instance) StartVCPUs(ctx context.Context) error {
 	if err := i.disks().ObeyFlushes(); err != nil {
 		return i.whyGone(ctx, err)
 	}
+	i.setStopped(false)
+	i.awaitEnd(ctx)
 	return i.whyGone(ctx, i.machine.Cont(ctx))
+}
+
+// stop stops the vCPUs, after setStopped. A guest that has just ended a boot is at the beginning of the next one then.
+func (i *Instance) stop(ctx context.Context) error {
+	i.awaitEnd(ctx)
+	if err := i.machine.Stop(ctx); err != nil {
+		return err
+	}
+	_, err := i.machine.Status(ctx) // what QEMU has said before was read then
+	i.awaitEnd(ctx)
+	return err
+}
+
+func (i *Instance) setStopped(is bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.stopped = is
 }
 
 // goneReason is a GoneError without the name of the VM.

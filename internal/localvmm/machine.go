@@ -39,6 +39,7 @@ const (
 	statusRunning   = "running"
 	statusPaused    = "paused"
 	statusShutdown  = "shutdown"
+	statusPrelaunch = "prelaunch"
 	statusSuspended = "suspended"
 	statusIncoming  = "inmigrate"
 )
@@ -263,10 +264,14 @@ func (m *Machine) Event(name string, data map[string]any) {
 // Reset resets the guest, as the guest itself does by a reboot (byGuest), or the
 // host by the reset button.
 func (m *Machine) Reset(byGuest bool) {
-	if byGuest && m.standsStill("guest-reset") {
+	if byGuest && (m.AwaitRunning(context.Background()) != nil || m.standsStill(true, "guest-reset")) {
 		return
 	}
-	m.setStatus(statusRunning)
+	if m.Status() == statusShutdown {
+		m.setStatus(statusPrelaunch) // until the host has it go on
+	} else {
+		m.setStatus(statusRunning)
+	}
 	m.guest.Boot()
 	reason := "host-qmp-system-reset"
 	if byGuest {
@@ -275,27 +280,51 @@ func (m *Machine) Reset(byGuest bool) {
 	m.Event("RESET", map[string]any{"guest": byGuest, "reason": reason})
 }
 
+// turn starts the vCPUs, or stops them. It returns what follows the answer.
+func (m *Machine) turn(on bool) (after func(), err error) {
+	ended := m.Status() == statusShutdown
+	switch {
+	case on && ended:
+		//lint:ignore ST1005 these are QEMU's words
+		return nil, errors.New("Resetting the Virtual Machine is required")
+	case on:
+		m.setStatus(statusRunning)
+		return func() { m.Event("RESUME", nil) }, nil
+	case ended:
+		return nil, nil
+	}
+	m.setStatus(statusPaused)
+	return func() { m.Event("STOP", nil) }, nil
+}
+
+// pressReset presses the reset button, whose reset the machine holds as it does the guest's.
+func (m *Machine) pressReset() {
+	if !m.standsStill(false, "host-qmp-system-reset") {
+		m.Reset(false)
+	}
+}
+
 func (m *Machine) setHeld(held bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.held = held
 }
 
-// standsStill stops the machine in place of what the guest does, if set-action has asked for that.
-func (m *Machine) standsStill(reason string) bool {
+// standsStill stops the machine in place of what the guest does, if it is to do so.
+func (m *Machine) standsStill(byGuest bool, reason string) bool {
 	m.mu.Lock()
 	held := m.held
 	m.mu.Unlock()
 	if held {
 		m.setStatus(statusShutdown)
-		m.Event("SHUTDOWN", map[string]any{"guest": true, "reason": reason})
+		m.Event("SHUTDOWN", map[string]any{"guest": byGuest, "reason": reason})
 	}
 	return held
 }
 
 // PowerOff ends the machine as a guest does that powers off.
 func (m *Machine) PowerOff() {
-	if m.standsStill("guest-shutdown") {
+	if m.standsStill(true, "guest-shutdown") {
 		return
 	}
 	m.Event("SHUTDOWN", map[string]any{"guest": true, "reason": "guest-shutdown"})

@@ -167,14 +167,11 @@ func (m *Machine) execute(c *command) (value any, after func(), err error) {
 		return map[string]any{"status": m.Status()}, nil, nil
 	case "query-chardev":
 		return m.chardevs(), nil, nil
-	case "stop":
-		m.setStatus(statusPaused)
-		return nil, func() { m.Event("STOP", nil) }, nil
-	case "cont":
-		m.setStatus(statusRunning)
-		return nil, func() { m.Event("RESUME", nil) }, nil
+	case "stop", "cont":
+		after, err := m.turn(c.Execute == "cont")
+		return nil, after, err
 	case "system_reset":
-		return nil, func() { m.Reset(false) }, nil
+		return nil, m.pressReset, nil
 	case "system_powerdown":
 		return nil, func() {
 			m.Event("POWERDOWN", nil)

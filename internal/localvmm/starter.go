@@ -63,7 +63,7 @@ func (s *Starter) Launch(cmd *exec.Cmd, _ ...proc.File) (proc.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.opts = opts
+	m.opts, m.held = opts, opts.held
 	if err := m.inherit(cmd.ExtraFiles); err != nil {
 		m.closeFiles()
 		return nil, err
@@ -89,6 +89,7 @@ type options struct {
 	fds      map[string]int // by name of the chardev; "ram" is the memory
 	shared   bool           // the memory is mapped shared
 	nics     map[string]string
+	held     bool // the machine stands still where the guest ends
 	incoming bool // waits for the state of a saved machine
 }
 
@@ -115,6 +116,8 @@ func parseArgs(args []string) (*options, error) {
 		switch option {
 		case "-name":
 			o.name = fields["guest"]
+		case "-action":
+			o.held = strings.Contains(value, "reboot=shutdown")
 		case "-append":
 			o.cmdline = value
 		case "-object":

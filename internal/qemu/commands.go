@@ -26,8 +26,13 @@ type actions struct {
 	Shutdown string `json:"shutdown"`
 }
 
-func (m monitor) setAction(ctx context.Context, a actions) error {
-	return m.client.Execute(ctx, "set-action", a, nil)
+// setAction is the command that sets whether the machine stands still where the guest ends.
+func setAction(hold bool) qmp.Command {
+	a := actions{Reboot: "reset", Shutdown: "poweroff"}
+	if hold {
+		a = actions{Reboot: "shutdown", Shutdown: "pause"}
+	}
+	return qmp.Command{Name: "set-action", Arguments: a}
 }
 
 type idArguments struct {

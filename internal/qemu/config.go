@@ -254,7 +254,7 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 	a = append(a, counted...)
 	a = append(a, "-rtc", c.clock(),
 		// A guest that says that its kernel has panicked stops before it reboots. It goes on if a test expects that.
-		"-action", "panic=pause",
+		"-action", "panic=pause"+endActions[c.Shape.Record],
 		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", fd.qmp),
 		"-mon", "chardev=qmp,mode=control",
 		"-chardev", c.consoleDevice("ttyS0", fd.serial),
@@ -483,3 +483,6 @@ func FormatSize(n int64) string {
 	}
 	return fmt.Sprintf("%d bytes", n)
 }
+
+// endActions are what QEMU does where the guest ends, by whether it is recorded. See HoldsEnd.
+var endActions = map[bool]string{false: ",reboot=shutdown,shutdown=pause"}

@@ -537,9 +537,9 @@ func (m *Machine) Cont(ctx context.Context) error {
 	return m.monitor().run(ctx, "cont")
 }
 
-// Reset presses the reset button.
+// Reset presses the reset button, whose reset would be held, too.
 func (m *Machine) Reset(ctx context.Context) error {
-	return m.monitor().run(ctx, "system_reset")
+	return m.monitor().all(ctx, setAction(false), qmp.Command{Name: "system_reset"}, setAction(m.HoldsEnd()))
 }
 
 // PowerDown presses the ACPI power button.
@@ -547,15 +547,18 @@ func (m *Machine) PowerDown(ctx context.Context) error {
 	return m.monitor().run(ctx, "system_powerdown")
 }
 
+// HoldsEnd reports whether the machine always stands still where the guest resets it or powers it off, as HoldEnd has
+// it. One that is recorded does not, since what the host does then is not in its log.
+func (m *Machine) HoldsEnd() bool { return !m.cfg.Shape.Record }
+
 // HoldEnd sets whether the machine stands still where the guest resets it or powers it off, with all
-// that is in its memory. QEMU's event is SHUTDOWN then. Reset and Cont make the reset.
+// that is in its memory. QEMU's event is SHUTDOWN then. Reset and Cont make the reset, Quit the end.
 func (m *Machine) HoldEnd(ctx context.Context, hold bool) error {
-	a := actions{Reboot: "reset", Shutdown: "poweroff"}
-	if hold {
-		a = actions{Reboot: "shutdown", Shutdown: "pause"}
-	}
-	return m.monitor().setAction(ctx, a)
+	return m.monitor().all(ctx, setAction(hold))
 }
+
+// Quit has QEMU end in good order.
+func (m *Machine) Quit(ctx context.Context) error { return m.monitor().run(ctx, "quit") }
 
 // Wakeup ends suspend-to-RAM.
 func (m *Machine) Wakeup(ctx context.Context) error {
