@@ -32,10 +32,12 @@ type Shards struct {
 // stream is what the shards look at.
 type stream struct {
 	name     string
+	behind   bool             // another one in the same file
 	run      event.RunStarted // the first
 	part     shard.Shard      // the zero value if it is no shard
 	open     bool             // a run has started and has not ended
 	runs     int
+	last     uint32 // iteration
 	exitCode uint32
 	started  int64 // the first event, in nanoseconds since 1970
 }
@@ -85,6 +87,9 @@ func (w *watched) Decode() (event.Envelope, error) {
 			return env, err
 		}
 	}
+	if run, ok := env.Event.(event.RunStarted); ok {
+		w.another(run, env.TS)
+	}
 	w.look(env.Event)
 	env.TS += w.offset
 	if w.stream.started == 0 {
@@ -122,6 +127,22 @@ func (w *watched) begin() {
 	}
 }
 
+// another begins a new stream where a run does not go on with the one before, as in files that were joined.
+func (w *watched) another(run event.RunStarted, at int64) {
+	st := w.stream
+	if st.runs == 0 || run.Shard == st.run.Shard && run.Iteration > st.last {
+		return
+	}
+	w.stream = &stream{name: st.name, behind: true}
+	w.to.streams = append(w.to.streams, w.stream)
+	if w.offset = 0; run.Shard != "" {
+		if w.to.base == 0 {
+			w.to.base = at
+		}
+		w.offset = w.to.base - at
+	}
+}
+
 // look notes what the checks need of an event.
 func (w *watched) look(e event.Event) {
 	st := w.stream
@@ -132,6 +153,7 @@ func (w *watched) look(e event.Event) {
 			st.part, _ = shard.Parse(e.Shard) // a text that is no shard belongs to none
 		}
 		st.runs++
+		st.last = e.Iteration
 		st.open = true
 	case event.RunCompleted:
 		st.open = false
@@ -205,13 +227,22 @@ func (s *Shards) Conflicts() (why []string) {
 		}
 		if other, twice := seen[st.part]; twice {
 			text := fmt.Sprintf("%s: shard %v came twice, in %s, too: give one of them", st.name, st.part, other)
-			if other == st.name {
+			switch {
+			case other == st.name && st.behind:
+				text = fmt.Sprintf("%s: shard %v came twice in it: give one of them", st.name, st.part)
+			case other == st.name:
 				text = st.name + ": it is given twice"
 			}
 			why = append(why, text)
 			continue
 		}
 		seen[st.part] = st.name
+	}
+	for _, st := range s.streams {
+		if first != nil && st.runs > 0 && st.part.Count == 0 && st.run.Selection == first.run.Selection {
+			why = append(why, fmt.Sprintf("%s: a run of all files, of which %s is shard %v: give the shards or this run",
+				st.name, first.name, first.part))
+		}
 	}
 	return why
 }

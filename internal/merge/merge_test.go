@@ -127,3 +127,47 @@ func TestDurations(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 }
+
+// TestJoined reads files that were joined: each shard in them counts, and one that came twice is named.
+func TestJoined(t *testing.T) {
+	var s Shards
+	read(t, &s, "all", 0, started("1/2"), event.RunCompleted{}, started("2/2"), event.RunCompleted{ExitCode: 1})
+	if why, lost := s.Conflicts(), s.Lost(); len(why) > 0 || len(lost) > 0 || s.ExitCode() != 1 {
+		t.Errorf("%v, %v, code %d", why, lost, s.ExitCode())
+	}
+	s = Shards{}
+	again := started("2/2")
+	again.Iteration = 2
+	read(t, &s, "a", 0, started("1/2"), event.RunCompleted{}, started("1/2"), event.RunCompleted{})
+	read(t, &s, "b", 0, started("2/2"), event.RunCompleted{}, again, event.RunCompleted{}) // --repeat 2
+	if why := fmt.Sprint(s.Conflicts()); why != "[a: shard 1/2 came twice in it: give one of them]" {
+		t.Error(why)
+	}
+	s = Shards{}
+	read(t, &s, "a", 0, started("1/2"), started("2/2"), event.RunCompleted{})
+	if lost := fmt.Sprint(s.Lost()); lost != "[{shard 1/2 it died, or has not ended yet: a ends before the run does}]" {
+		t.Error(lost)
+	}
+	// Clocks are those of each shard.
+	s = Shards{}
+	if at := read(t, &s, "a", 5e9, started("1/2"), event.RunCompleted{}, started("2/2")); at[2] != at[0] {
+		t.Error(at)
+	}
+}
+
+// TestWholeBesideShards gives a run of all files together with a shard of it.
+func TestWholeBesideShards(t *testing.T) {
+	for selection, want := range map[string]string{
+		"s":     "[w: a run of all files, of which a is shard 1/2: give the shards or this run]",
+		"other": "[]",
+	} {
+		var s Shards
+		whole := started("")
+		whole.Selection = selection
+		read(t, &s, "w", 0, whole, event.RunCompleted{})
+		read(t, &s, "a", 0, started("1/2"), event.RunCompleted{})
+		if why := fmt.Sprint(s.Conflicts()); why != want {
+			t.Errorf("%s: %s", selection, why)
+		}
+	}
+}

@@ -35,8 +35,33 @@ type Durations struct {
 
 // durationsJSON is the format of a durations file.
 type durationsJSON struct {
-	Version int              `json:"version"`
-	Files   map[string]int64 `json:"files"` // milliseconds
+	Version int          `json:"version"`
+	Files   milliseconds `json:"files"`
+}
+
+// milliseconds are durations by path.
+type milliseconds map[string]int64
+
+// UnmarshalJSON implements json.Unmarshaler. A path that is there twice, as after a bad merge, is an error.
+func (m *milliseconds) UnmarshalJSON(text []byte) error {
+	if err := json.Unmarshal(text, (*map[string]int64)(m)); err != nil {
+		return fmt.Errorf("files: %w", jsonerror.Plain(err))
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	seen := make(map[string]bool, len(*m))
+	for {
+		token, err := dec.Token()
+		switch key, isText := token.(string); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case isText && seen[key]: // values are numbers
+			return fmt.Errorf("files: %q is there twice", key)
+		case isText:
+			seen[key] = true
+		}
+	}
 }
 
 // NewDurations returns the given durations, by paths relative to the project.
