@@ -30,6 +30,7 @@ type startPlan struct {
 	restored bool            // from a snapshot, not booted
 	boot     string          // of a cached boot: its key in the cache
 	lasts    bool            // other files will use that, too
+	leads    bool            // a template of a cached boot is to be made of the guest
 	origin   snapshot.FileID // of that snapshot
 	base     snapshot.Base   // the full snapshot that its memory lies in: that one, or its base
 	baseFile *os.File        // the base of a diff, until the guest runs
@@ -245,7 +246,7 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	if err := v.prepareDir(); err != nil {
 		return nil, err
 	}
-	initrd, err := img.InitrdWith(ctx, v.dir, imageFiles(opts.Files))
+	initrd, err := img.InitrdWith(ctx, v.dir, shaped.Files(opts.Files))
 	if err != nil {
 		return nil, err
 	}

@@ -31,14 +31,12 @@ type cacheable struct {
 	key   string
 	turn  *snapshot.Turn
 	disks *disk.Origins
-	done  func()
 }
 
 func (c *cacheable) close() {
 	if c != nil {
 		c.turn.Close()
 		c.disks.Close()
-		c.done()
 	}
 }
 
@@ -56,8 +54,9 @@ func (v *VM) cacheable(ctx context.Context, p *startPlan) *cacheable {
 		return nil
 	}
 	if key := v.bootKey(p, disks.List()); key != "" {
+		v.host.Boots.Ask(key)
 		// Another boot of the same is worth some of the time that it may take.
-		return &cacheable{key, v.bootCache().Turn(key, v.bootTimeout(p)/4), disks, v.host.Boots.Begin(key)}
+		return &cacheable{key, v.bootCache().Turn(key, v.bootTimeout(p)/4), disks}
 	}
 	disks.Close()
 	return nil
@@ -156,6 +155,7 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, releas
 	fast.cfg, fast.boot = &cfg, key
 	saved, err := v.loadSections(r, coreSections())
 	if err == nil {
+		defer v.lead(ctx, &fast, r)()
 		err = v.runFrom(ctx, &fast, r, saved)
 	}
 	if err == nil {

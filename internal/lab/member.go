@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -164,7 +165,8 @@ func (l *Lab) RemoveName(name string) error {
 	for _, m := range l.Members() {
 		known = append(known, m.Name)
 	}
-	return fmt.Errorf("lab `%s` has no member `%s` (members: %s)", l.name, name, listOr(known, "none"))
+	return fmt.Errorf("lab `%s` has no member `%s` (members: %s)", l.name, name,
+		cmp.Or(strings.Join(known, ", "), "none"))
 }
 
 // unheld returns the members and the owned ones that no lab holds any more, after the
@@ -180,13 +182,6 @@ func unheld[T interface {
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(owned), func(m T) bool { return m.Hold(0) > 0 })
-}
-
-func listOr(names []string, none string) string {
-	if len(names) == 0 {
-		return none
-	}
-	return strings.Join(names, ", ")
 }
 
 // Members returns the VMs, the bridges, then the sub-labs, each in order of joining.

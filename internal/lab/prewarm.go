@@ -39,16 +39,35 @@ func (v *VM) Prepare(ctx context.Context, path string) error {
 func (v *VM) restored(ctx context.Context, i *guestRun) {
 	p := i.plan
 	again := v.host.snapshots.Restored(p.origin) > 1
-	if p.cfg.Vsock || !again && !p.lasts { // one that is stopped takes no connection by vsock
+	if p.cfg.Vsock || !again && !v.wanted(p) { // one that is stopped takes no connection by vsock
 		return
 	}
-	if !p.cfg.WritesDisks() && v.host.Templates.Begin(p.origin) {
+	if !p.cfg.WritesDisks() && (p.leads || p.boot == "") {
 		exercise := shaped.Exercise(&v.profile.Image, p.boot != "")
 		v.host.Templates.Put(p.origin, i.Template(ctx, exercise), p.lasts)
 	}
 	if again && (p.boot == "" || len(p.cfg.Disks) == 0) { // a prewarmed guest does not have the VM's disks
 		v.host.prewarm(p, v.agentTimeout(p.opts, p.cfg.Accel))
 	}
+}
+
+// wanted reports whether a template of what the plan restores is likely to be wanted, though it is the first time.
+func (v *VM) wanted(p *startPlan) bool {
+	return p.boot == "" && p.lasts || p.boot != "" && v.host.Boots.Wants(p.boot, v.host.MoreFiles)
+}
+
+// lead waits for the template of a cached boot that another VM of the file makes. If there is none then, and one is
+// wanted, the plan is to make it until end is called.
+func (v *VM) lead(ctx context.Context, p *startPlan, r *snapshot.Reader) (end func()) {
+	if p.cfg.MayHaveTemplate() && (v.wanted(p) || v.host.snapshots.Restores(r.ID()) > 0) {
+		ctx, cancel := context.WithTimeout(ctx, v.bootTimeout(p)/4) // as another boot of the same is worth
+		defer cancel()
+		if end := v.host.Templates.Lead(ctx, r.ID()); end != nil {
+			p.leads = true
+			return end
+		}
+	}
+	return func() {}
 }
 
 // prewarm begins to restore the guest of a plan ahead of need.

@@ -174,10 +174,9 @@ func (v *VM) runFrom(ctx context.Context, p *startPlan, r *snapshot.Reader, save
 		p.cfg.Restore.File = file
 	}
 	p.cfg.Restore.Template = v.host.Templates.Get(r.ID())
-	p.lasts = v.host.MoreFiles && !strings.HasPrefix(r.Path(), v.host.TempDir) &&
-		(p.boot == "" || v.host.Boots.Wants(p.boot))
+	p.lasts = v.host.MoreFiles && !strings.HasPrefix(r.Path(), v.host.TempDir)
 	// Once the guest goes on, its disks are no longer what they were.
-	if p.cfg.Restore.Template == nil && p.cfg.WritesDisks() && (p.lasts || v.host.snapshots.Restores(r.ID()) > 0) {
+	if p.cfg.Restore.Template == nil && p.cfg.WritesDisks() && (v.wanted(p) || v.host.snapshots.Restores(r.ID()) > 0) {
 		p.cfg.Restore.Keep = func(t *qemu.Template) { v.host.Templates.Put(p.origin, t, p.lasts) }
 	}
 	p.restored, p.origin, p.mark = true, r.ID(), v.host.snapshots.Epoch(r.ID())

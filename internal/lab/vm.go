@@ -13,7 +13,6 @@ import (
 	"provium/internal/disk"
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
-	"provium/internal/image"
 	"provium/internal/inspect"
 	"provium/internal/instance"
 	"provium/internal/lab/announce"
@@ -194,18 +193,6 @@ func (v *VM) boot(ctx context.Context, opts *topology.BootOpts, releaseShare fun
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 	}
 	return v.bootGuest(ctx, merged, releaseShare)
-}
-
-func imageFiles(files []topology.BootFile) []image.File {
-	out := make([]image.File, len(files))
-	for i, f := range files {
-		mode := uint32(0o644)
-		if f.HasMode {
-			mode = f.Mode
-		}
-		out[i] = image.File{Path: f.Path, Content: []byte(f.Content), Mode: mode}
-	}
-	return out
 }
 
 // prepareDir creates the VM's directory and console log at its first boot. The caller

@@ -8,18 +8,17 @@ import (
 
 // Demand says for which cached boots a test file should make templates: the first guest has to run a command for that,
 // which pays only where others are made of it. It follows from what this file and those that come after it did in
-// earlier runs, and notes what this one does, for later ones. A nil one wants all. It is safe for concurrent use.
+// earlier runs, and notes what this one does, for later ones. A nil one knows nothing. It is safe for concurrent use.
 type Demand struct {
 	Known *Boots // nil: not all of it is known
 
-	mu    sync.Mutex
-	ready map[string]bool // boots that are done
-	seen  map[string]bool // as Boots.Own
+	mu   sync.Mutex
+	seen map[string]bool // as Boots.Own
 }
 
 // Boots are cached boots, by their keys in the cache.
 type Boots struct {
-	// Own are those that the file has asked for in its last run, true where it did so when one of them was done.
+	// Own are those that the file has asked for in its last run, true where it did so more than once.
 	Own map[string]bool
 	// Next are those that files have asked for which have not begun.
 	Next []string
@@ -40,31 +39,27 @@ func BootsOf(path string, waiting map[string]map[string]bool) *Boots {
 	return b
 }
 
-// Wants reports whether others can be expected to want the template of a boot.
-func (d *Demand) Wants(boot string) bool {
+// Wants reports whether others can be expected to want the template of a boot. next says whether other files follow.
+func (d *Demand) Wants(boot string, next bool) bool {
 	if d == nil || d.Known == nil {
-		return true
+		return next
 	}
 	again, before := d.Known.Own[boot]
-	return again || !before || slices.Contains(d.Known.Next, boot)
+	return again || next && (!before || slices.Contains(d.Known.Next, boot))
 }
 
-// Begin notes that the file asks for a boot. The caller must call done when that is over.
-func (d *Demand) Begin(boot string) (done func()) {
+// Ask notes that the file asks for a boot.
+func (d *Demand) Ask(boot string) {
 	if d == nil {
-		return func() {}
+		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.seen == nil {
-		d.seen, d.ready = map[string]bool{}, map[string]bool{}
+		d.seen = map[string]bool{}
 	}
-	d.seen[boot] = d.seen[boot] || d.ready[boot]
-	return func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.ready[boot] = true
-	}
+	_, again := d.seen[boot]
+	d.seen[boot] = again
 }
 
 // Seen returns what Own is for the next run; it is never nil.

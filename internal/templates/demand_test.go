@@ -1,22 +1,22 @@
 package templates
 
 import (
+	"context"
 	"fmt"
 	"testing"
-
-	"provium/internal/snapshot"
 )
 
 func TestDemand(t *testing.T) {
-	known := func(boots *Boots, boot string) bool { return (&Demand{Known: boots}).Wants(boot) }
+	wants := func(known *Boots, boot string, next bool) bool { return (&Demand{Known: known}).Wants(boot, next) }
 	own := map[string]bool{"once": false, "again": true}
 	for name, c := range map[string]struct{ got, want bool }{
-		"without a Demand":              {(*Demand)(nil).Wants("x"), true},
-		"nothing is known":              {known(nil, "x"), true},
-		"a boot that is new":            {known(&Boots{Own: own}, "x"), true},
-		"asked for once":                {known(&Boots{Own: own}, "once"), false},
-		"asked for again":               {known(&Boots{Own: own}, "again"), true},
-		"a file that waits asks for it": {known(&Boots{Own: own, Next: []string{"once"}}, "once"), true},
+		"without a Demand":              {(*Demand)(nil).Wants("x", true), true},
+		"nothing is known":              {wants(nil, "x", true), true},
+		"… and no file follows":         {wants(nil, "x", false), false},
+		"a boot that is new":            {wants(&Boots{Own: own}, "x", true), true},
+		"asked for once":                {wants(&Boots{Own: own}, "once", true), false},
+		"asked for again":               {wants(&Boots{Own: own}, "again", false), true},
+		"a file that waits asks for it": {wants(&Boots{Own: own, Next: []string{"once"}}, "once", true), true},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %v", name, c.got)
@@ -29,18 +29,14 @@ func TestDemandNotesBoots(t *testing.T) {
 	if got := d.Seen(); got == nil || len(got) != 0 {
 		t.Errorf("%v", got)
 	}
-	first, beside := d.Begin("two at once"), d.Begin("two at once")
-	first()
-	d.Begin("again")()
-	d.Begin("again")()
-	d.Begin("again")()
-	d.Begin("once")()
-	beside()
-	if got, want := d.Seen(), map[string]bool{"two at once": false, "again": true, "once": false}; fmt.Sprint(got) !=
-		fmt.Sprint(want) {
+	for _, boot := range []string{"twice", "once", "twice", "often", "often", "often"} {
+		d.Ask(boot)
+	}
+	want := map[string]bool{"twice": true, "once": false, "often": true}
+	if got := d.Seen(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v, want %v", got, want)
 	}
-	(*Demand)(nil).Begin("x")()
+	(*Demand)(nil).Ask("x")
 }
 
 func TestBootsOf(t *testing.T) {
@@ -56,26 +52,49 @@ func TestBootsOf(t *testing.T) {
 	}
 }
 
-// A template is made by one caller at a time.
-func TestBegin(t *testing.T) {
+// A template is made by one caller, and others wait for it.
+func TestLead(t *testing.T) {
 	var s Store[*closing]
 	id := ids(t, 2)
-	steps := func(want ...bool) {
-		t.Helper()
-		for i, id := range []snapshot.FileID{id[0], id[0], id[1]} {
-			if got := s.Begin(id); got != want[i] {
-				t.Errorf("%d: %v", i, got)
-			}
-		}
+	ctx := t.Context()
+	lead := func(ctx context.Context, i int) <-chan func() {
+		done := make(chan func(), 1)
+		go func() { done <- s.Lead(ctx, id[i]) }()
+		return done
 	}
-	steps(true, false, true)
-	s.Put(id[0], nil, false) // none could be made
-	s.Put(id[1], &closing{}, false)
-	steps(true, false, false)
-	s.Drop(id[1])
-	s.Close()
-	steps(false, false, false)
-	if (*Store[*closing])(nil).Begin(id[0]) {
+	first := <-lead(ctx, 0)
+	if other := <-lead(ctx, 1); first == nil || other == nil {
+		t.Fatal("both lead")
+	}
+	short, cancel := context.WithCancel(ctx)
+	waits, givesUp := lead(ctx, 0), lead(short, 0)
+	cancel()
+	if end := <-givesUp; end != nil {
+		t.Error("it leads beside the first one")
+	}
+	first() // none could be made
+	first()
+	second := <-waits
+	if second == nil {
+		t.Fatal("nobody leads")
+	}
+	waits = lead(ctx, 0)
+	s.Put(id[0], &closing{}, false)
+	if end := <-waits; end != nil {
+		t.Error("one leads though there is a template")
+	}
+	second()
+	s.Drop(id[0])
+	third := <-lead(ctx, 0)
+	if third == nil {
+		t.Error("nobody leads when the template is gone")
+	}
+	third()
+	if (*Store[*closing])(nil).Lead(ctx, id[0]) != nil {
 		t.Error("a store that keeps nothing")
+	}
+	s.Close()
+	if s.Lead(ctx, id[0]) != nil {
+		t.Error("a store that is closed")
 	}
 }

@@ -5,6 +5,7 @@
 package templates
 
 import (
+	"context"
 	"slices"
 	"sync"
 
@@ -24,8 +25,8 @@ type Template interface {
 // concurrent use.
 type Store[T Template] struct {
 	mu     sync.Mutex
-	list   []entry[T] // the one used last at the end
-	begun  []snapshot.FileID
+	list   []entry[T]                        // the one used last at the end
+	led    map[snapshot.FileID]chan struct{} // by who makes them; closed when that is over
 	closed bool
 }
 
@@ -35,38 +36,68 @@ type entry[T Template] struct {
 	lasts    bool
 }
 
-// Begin reports whether the caller is to make a template of a snapshot and then call Put, whatever came of it: false if
-// there is one, or another caller is at it.
-func (s *Store[T]) Begin(id snapshot.FileID) bool {
+// Lead waits while another caller makes a template of a snapshot. If none has come of it, it returns end: the caller is
+// to make one then, and calls end when it is done with that, whatever came of it. It returns nil if there is a
+// template, or ctx ends.
+func (s *Store[T]) Lead(ctx context.Context, id snapshot.FileID) (end func()) {
 	if s == nil {
-		return false
+		return nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || s.find(id) >= 0 || slices.Contains(s.begun, id) {
-		return false
+	for {
+		s.mu.Lock()
+		led := s.led[id]
+		if led == nil {
+			defer s.mu.Unlock()
+			if s.closed || s.find(id) >= 0 {
+				return nil
+			}
+			return s.lead(id)
+		}
+		s.mu.Unlock()
+		select {
+		case <-led:
+		case <-ctx.Done():
+			return nil
+		}
 	}
-	s.begun = append(s.begun, id)
-	return true
+}
+
+// lead is Lead for a caller that holds s.mu, where nobody leads.
+func (s *Store[T]) lead(id snapshot.FileID) (end func()) {
+	if s.led == nil {
+		s.led = map[snapshot.FileID]chan struct{}{}
+	}
+	led := make(chan struct{})
+	s.led[id] = led
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.follow(id, led)
+	}
+}
+
+// follow has those go on that wait for led; nil: for whoever leads. The caller must hold s.mu.
+func (s *Store[T]) follow(id snapshot.FileID, led chan struct{}) {
+	if now := s.led[id]; now != nil && (led == nil || led == now) {
+		delete(s.led, id)
+		close(now)
+	}
 }
 
 // Put keeps a template, which is the store's from then on. lasts means that its snapshot is not of this test file
-// alone. T's zero value is not kept.
+// alone. It does nothing with T's zero value.
 func (s *Store[T]) Put(id snapshot.FileID, t T, lasts bool) {
 	var none T
+	if t == none {
+		return
+	}
 	if s == nil {
-		if t != none {
-			t.Close()
-		}
+		t.Close()
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.begun = slices.DeleteFunc(s.begun, func(b snapshot.FileID) bool { return b == id })
-	switch {
-	case t == none:
-		return
-	case s.closed:
+	if s.closed {
 		t.Close()
 		return
 	}
@@ -75,6 +106,7 @@ func (s *Store[T]) Put(id snapshot.FileID, t T, lasts bool) {
 	if len(s.list) > limit {
 		s.drop(s.list[0].id)
 	}
+	s.follow(id, nil)
 }
 
 // Get returns the template of a snapshot, T's zero value without one. It may be closed at any time:

@@ -70,3 +70,16 @@ func checkInit(img *image.Image, opts *topology.BootOpts, wait ready.Condition) 
 	return fmt.Errorf("ready: `systemd` will not come: userland `%s` has no /sbin/init, and its guests have the small "+
 		"init of the agent; name one by `init=PATH` on the command line, or wait for something else", u.Source)
 }
+
+// Files returns files of a boot as the initrd gets them.
+func Files(files []topology.BootFile) []image.File {
+	out := make([]image.File, len(files))
+	for i, f := range files {
+		mode := uint32(0o644)
+		if f.HasMode {
+			mode = f.Mode
+		}
+		out[i] = image.File{Path: f.Path, Content: []byte(f.Content), Mode: mode}
+	}
+	return out
+}
