@@ -37,8 +37,7 @@ func (v *VM) Prepare(ctx context.Context, path string) error {
 // restored counts a guest that was started from a snapshot. What is restored twice, or
 // lasts, is likely to be restored again.
 func (v *VM) restored(ctx context.Context, i *guestRun) {
-	p := i.plan
-	again := v.host.snapshots.Restored(p.origin) > 1
+	p, again := i.plan, v.host.snapshots.Restored(i.plan.origin) > 1
 	if p.cfg.Vsock || !again && !v.wanted(p) { // one that is stopped takes no connection by vsock
 		return
 	}

@@ -114,3 +114,28 @@ end)
 		}
 	}
 }
+
+// TestBootsAtATimeShareATemplate boots two guests of one kind at a time, in the only file of a run that knows this from
+// the run before: the first one to be ready is the template of the other.
+func TestBootsAtATimeShareATemplate(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, hostProfile)
+	p.write("tests/a.test.lua", `
+for _, name in ipairs{"one", "two"} do provium:vm(name, "host", {memory = "128M"}) end
+provium:boot()
+test("x", function(t)
+  local count = [[pgrep -P $(pgrep -P $PPID -f provium-fork-serve[r]) -fc ^provium-template]]
+  assert(io.open("count", "w")):write(io.popen(count):read("l"))
+  local id = {}
+  for i, name in ipairs{"one", "two"} do
+    id[i] = provium:vm(name):read_file("/proc/sys/kernel/random/boot_id")
+  end
+  t:assert_neq(id[1], id[2])
+end)
+`)
+	p.run().expect(0, "1 passed")
+	p.run().expect(0, "1 passed")
+	if text, err := os.ReadFile(filepath.Join(p.dir, "count")); err != nil || string(text) != "1" {
+		t.Errorf("%s templates: %v", text, err)
+	}
+}
