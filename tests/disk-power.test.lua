@@ -145,6 +145,21 @@ test("a recording begins with what was not flushed, and ends at its limit or wit
   d:power_on()
 end)
 
+test("a guest that resets itself has flushed nothing", function(t)
+  wipe(8)
+  local rec = d:record()
+  put(0, 2)
+  d:inject{op = "flush", delay = "1ms"}
+  t:assert_raises(function() vm:run("echo b > /proc/sysrq-trigger; sleep 100") end)
+  rec:stop()
+  for _, e in ipairs(rec:entries()) do t:assert_neq(e.kind, "flush") end
+  t:assert_eq(d:power_cut().unflushed, 2)
+  t:assert_eq(text(0, 2), "..")
+  t:assert_eq(d:rules()[1].hits, 0)
+  d:clear_rules()
+  vm:run("true"):assert_ok()
+end)
+
 test("bad input", function(t)
   refused(t, function() d:power_cut({keep = "some"}) end, "disk:power_cut: opts.keep `some` is unknown (valid: none, all, prefix, random)")
   refused(t, function() d:power_cut({keep = 1}) end, "keep", "string")

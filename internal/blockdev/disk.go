@@ -61,7 +61,8 @@ type Disk struct {
 	recording *Recording // nil while there is none
 	derived   bool       // made from an Image
 
-	meddlings atomic.Int64 // see Meddlings
+	meddlings   atomic.Int64           // see Meddlings
+	beforeFlush atomic.Pointer[func()] // see BeforeFlush
 
 	telling sync.Mutex
 	told    map[string]bool // errors that were reported
@@ -271,6 +272,9 @@ func (d *Disk) powered() error {
 	return nil
 }
 
+// BeforeFlush has f called before each flush, without a lock: it may call HoldFlushes.
+func (d *Disk) BeforeFlush(f func()) { d.beforeFlush.Store(&f) }
+
 // HoldFlushes must be called before the emulator is told to stop the machine. The
 // emulator flushes once more then, after everything that the guest did, and that flush
 // must not count: a guest that is paused has flushed nothing. So flushes succeed at
@@ -417,6 +421,9 @@ func (d *Disk) guestZero(ctx context.Context, off, n int64, fua bool) error {
 
 // guestFlush writes the cache to the medium, see HoldFlushes and IgnoreFlushes.
 func (d *Disk) guestFlush(ctx context.Context) error {
+	if f := d.beforeFlush.Load(); f != nil {
+		(*f)()
+	}
 	d.mu.RLock()
 	stopped := d.flushing == pretends
 	d.mu.RUnlock()

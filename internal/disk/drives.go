@@ -131,6 +131,7 @@ func (s *Shelf) Take(drives Drives, declared []Spec) error {
 	var list []*Disk
 	var errs []error
 	for _, from := range drives {
+		from.data.BeforeFlush(s.flushes)
 		i := slices.IndexFunc(before, func(o *Disk) bool { return o.id == from.saved.spec.ID })
 		if i < 0 {
 			list = append(list, from.disk(s))

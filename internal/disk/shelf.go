@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"provium/internal/qemu"
 )
@@ -22,6 +23,8 @@ type Shelf struct {
 	mu       sync.Mutex
 	list     []*Disk         // in the order they were attached
 	declared map[string]Spec // by id: opened already, perhaps detached since
+
+	beforeFlush atomic.Pointer[func()]
 }
 
 // NewShelf creates the empty shelf of a VM.
@@ -87,6 +90,7 @@ func (s *Shelf) add(ctx context.Context, spec Spec) (*Disk, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.data.BeforeFlush(s.flushes)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.list = append(s.list, d)
@@ -159,6 +163,15 @@ func (s *Shelf) FreeSlot(except *Disk) int {
 		if !used[slot] {
 			return slot
 		}
+	}
+}
+
+// BeforeFlush has f called before each flush of a disk, in place of what was set before.
+func (s *Shelf) BeforeFlush(f func()) { s.beforeFlush.Store(&f) }
+
+func (s *Shelf) flushes() {
+	if f := s.beforeFlush.Load(); f != nil {
+		(*f)()
 	}
 }
 

@@ -68,6 +68,9 @@ func (i *Instance) onEnd(reason string) {
 		return // QEMU ends
 	}
 	i.ended = s
+	if s.isReset {
+		i.disks().HoldFlushes() // QEMU flushes now
+	}
 	i.work.Go(func() {
 		defer close(s.over)
 		select {
@@ -87,6 +90,11 @@ func (i *Instance) onEnd(reason string) {
 
 // makeReset has a guest that stands still go on after its reset, unless that was the end of it.
 func (i *Instance) makeReset(s *standstill) {
+	if _, err := i.machine.Status(i.ctx); err != nil { // it has flushed when it answers
+		i.failUnlessOver(err)
+		return
+	}
+	i.disks().IgnoreFlushes()
 	i.mu.Lock()
 	over, isMade := i.reason != "", s.isMade
 	i.mu.Unlock()
@@ -110,7 +118,11 @@ func (i *Instance) makeReset(s *standstill) {
 	if stopped {
 		return // who has stopped it has it go on
 	}
-	if err := i.machine.Cont(i.ctx); err != nil {
+	err := i.disks().ObeyFlushes()
+	if err == nil {
+		err = i.machine.Cont(i.ctx)
+	}
+	if err != nil {
 		i.failUnlessOver(err)
 	}
 }

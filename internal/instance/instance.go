@@ -181,6 +181,7 @@ func Start(ctx context.Context, cfg Config, warm *Prewarmed) (*Instance, error) 
 		}
 	}
 	cfg.Inspect.Began(i.machine)
+	i.disks().BeforeFlush(i.machine.Monitor().SyncEvents) // which say that the machine stands still
 	close(i.ready)
 	if cfg.Restored {
 		i.skipKernelLog()

@@ -12,6 +12,7 @@ import (
 // Disks are the disks of a guest. QEMU flushes them when the vCPUs stop, which must not make permanent what the
 // guest has not flushed.
 type Disks interface {
+	BeforeFlush(func()) // what is called before each flush
 	HoldFlushes()       // before the stop
 	IgnoreFlushes()     // after it
 	ObeyFlushes() error // before the vCPUs go on
@@ -20,6 +21,7 @@ type Disks interface {
 // noDisks are those of a guest without disks.
 type noDisks struct{}
 
+func (noDisks) BeforeFlush(func()) {}
 func (noDisks) HoldFlushes()       {}
 func (noDisks) IgnoreFlushes()     {}
 func (noDisks) ObeyFlushes() error { return nil }
@@ -33,8 +35,9 @@ func (i *Instance) disks() Disks {
 
 // StopVCPUs stops the vCPUs. It fails with the reason, which wraps a *GoneError, when the guest ends meanwhile.
 func (i *Instance) StopVCPUs(ctx context.Context) error {
-	i.disks().HoldFlushes()
 	i.setStopped(true)
+	i.awaitEnd(ctx)
+	i.disks().HoldFlushes()
 	if err := i.stop(ctx); err != nil {
 		i.setStopped(false)
 		return i.whyGone(ctx, errors.Join(err, i.disks().ObeyFlushes()))
@@ -45,17 +48,16 @@ func (i *Instance) StopVCPUs(ctx context.Context) error {
 
 // StartVCPUs starts the vCPUs again. It fails as StopVCPUs does.
 func (i *Instance) StartVCPUs(ctx context.Context) error {
+	i.awaitEnd(ctx)
 	if err := i.disks().ObeyFlushes(); err != nil {
 		return i.whyGone(ctx, err)
 	}
 	i.setStopped(false)
-	i.awaitEnd(ctx)
 	return i.whyGone(ctx, i.machine.Cont(ctx))
 }
 
 // stop stops the vCPUs, after setStopped. A guest that has just ended a boot is at the beginning of the next one then.
 func (i *Instance) stop(ctx context.Context) error {
-	i.awaitEnd(ctx)
 	if err := i.machine.Stop(ctx); err != nil {
 		return err
 	}

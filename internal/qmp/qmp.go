@@ -47,6 +47,7 @@ var ErrClosed = errors.New("qmp: connection closed")
 // Client is one QMP session. It is safe for concurrent use.
 type Client struct {
 	conn    net.Conn
+	reading *reading
 	onEvent func(Event)
 
 	writeMu sync.Mutex
@@ -135,12 +136,14 @@ func newClient(conn net.Conn, onEvent func(Event)) *Client {
 	if onEvent == nil {
 		onEvent = func(Event) {}
 	}
-	return &Client{conn: conn, onEvent: onEvent, waiting: map[string]chan message{}, done: make(chan struct{})}
+	return &Client{conn: conn, reading: newReading(conn), onEvent: onEvent, waiting: map[string]chan message{},
+		done: make(chan struct{})}
 }
 
 func (c *Client) read(greeted chan<- struct{}) {
 	defer close(c.done)
-	r := bufio.NewReaderSize(c.conn, 64<<10)
+	defer c.reading.end()
+	r := bufio.NewReaderSize(c.reading, 64<<10)
 	err := c.readAll(r, greeted)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -213,6 +216,10 @@ func decodeVersion(greeting json.RawMessage) (string, error) {
 	}
 	return v, nil
 }
+
+// SyncEvents returns when all events that QEMU had sent when it was called were handled, or the connection has ended.
+// The handler must not call it.
+func (c *Client) SyncEvents() { c.reading.await() }
 
 // Version is QEMU's version with that of its package, as the greeting gave it.
 func (c *Client) Version() string { return c.version }
