@@ -151,7 +151,7 @@ var allowed = map[string]struct {
 	"internal/qemu/commandrules": {nil, "which commands of the monitor change what"},
 	"internal/recording":         {[]string{"internal/qmp"}, "what running a guest again takes"},
 	"internal/recording/rerun": {[]string{
-		"internal/recording", "internal/qemu", "internal/machine", "internal/inspect",
+		"internal/recording", "internal/qemu", "internal/machine", "internal/inspect", "internal/deadline",
 	}, "runs recorded guests again"},
 	"internal/qemu/accelerator": {[]string{"internal/arch"}, "KVM or emulation"},
 	"internal/qemu/mtimer":      {nil, "a protocol, over a connection"},

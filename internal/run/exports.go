@@ -159,13 +159,13 @@ func newExported(o *Options, accelerator string) *exported {
 	return &exported{o: o, started: time.Now(), facts: facts}
 }
 
-// add writes the files anew with the results of one more iteration.
+// add writes the files anew with the results of one more iteration. The error is of what could not be written; all
+// else is.
 func (e *exported) add(results []*report.FileResult) error {
+	var failed error
 	for _, r := range results {
 		if r != nil {
-			if err := e.o.Exports.save(r, len(e.files)); err != nil {
-				return err
-			}
+			failed = errors.Join(failed, e.o.Exports.save(r, len(e.files)))
 			e.files = append(e.files, *r)
 		}
 	}
@@ -174,7 +174,7 @@ func (e *exported) add(results []*report.FileResult) error {
 		host = "localhost"
 	}
 	r := export.Run{Started: e.started, Elapsed: time.Since(e.started), Host: host, Facts: e.facts, Files: e.files}
-	return e.o.Exports.write(r, e.o.Stderr, e.o.Config.Dir)
+	return errors.Join(failed, e.o.Exports.write(r, e.o.Stderr, e.o.Config.Dir))
 }
 
 // save writes the attachments of the file with that number beside the JUnit file, if there is one.

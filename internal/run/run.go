@@ -393,8 +393,9 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate, printer
 	}
 	printer.iteration(time.Since(started), notStarted(results), !interrupted.twice.Load())
 	s.noteMatched(results)
-	if err := s.exported.add(results); err != nil {
-		return ExitError, interrupted, err
+	unwritten := s.exported.add(results)
+	if unwritten != nil {
+		code = ExitError
 	}
 	s.events.Emit(event.RunCompleted{ExitCode: uint32(code), DurationNS: uint64(time.Since(started)),
 		NotStarted: uint32(notStarted(results)), Interrupted: interrupted.once.Load()})
@@ -406,7 +407,7 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate, printer
 			fmt.Fprintf(s.o.Stderr, "provium: %v\n", err)
 		}
 	}
-	return code, interrupted, printer.err
+	return code, interrupted, errors.Join(unwritten, printer.err)
 }
 
 func notStarted(results []*report.FileResult) int {

@@ -107,3 +107,34 @@ end)
 	p.small(kept, "64k")
 	p.run("--artifacts", kept).expect(1, "its own reason", "0 passed, 1 failed", "no space left on device")
 }
+
+// TestResultsThatCannotBeWritten has no room for an attachment beside the JUnit file: all else is written, and the exit
+// code says that something is missing.
+func TestResultsThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, hostProfile)
+	p.write("tests/x.test.lua", `
+test("fails", function(t)
+  t:attach("large.bin", ("x"):rep(1000000))
+  t:attach("small.txt", "kept")
+  error("its own reason")
+end)
+`)
+	out, events := filepath.Join(p.dir, "out"), filepath.Join(p.dir, "events.jsonl")
+	p.small(out, "128k")
+	r := p.run("--junit", filepath.Join(out, "j.xml"), "--save-events", events, "--events-format", "jsonl")
+	r.expect(2, "0 passed, 1 failed", "large.bin: no space left on device")
+	junit := readText(t, filepath.Join(out, "j.xml"))
+	wantXML(t, junit)
+	if !strings.Contains(junit, "its own reason") || !strings.Contains(junit, "small.txt") {
+		t.Errorf("not all of the results are in %s", junit)
+	}
+	left, err := filepath.Glob(filepath.Join(out, "j-attachments", "*"))
+	if err != nil || len(left) != 1 {
+		t.Errorf("%q, %v", left, err)
+	}
+	if !strings.Contains(readText(t, events), `"run_completed"`) {
+		t.Error("the stream of events does not end")
+	}
+	p.run("--rerun-failed").expect(1, "its own reason") // it is remembered
+}

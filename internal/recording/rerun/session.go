@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"provium/internal/inspect"
@@ -33,6 +34,8 @@ type Session struct {
 	m       *qemu.Machine
 	dir     string
 	stopped chan struct{}
+	events  atomic.Int64
+	pace    *pace
 }
 
 // Start prepares the guest to run again. With isRewindable it can go back, which takes time and space on disk.
@@ -68,6 +71,7 @@ func (r *Recording) Start(ctx context.Context, o Options, isRewindable bool) (*S
 		Starter: o.Starter, Replay: log, Serial: o.Console, HVC: o.Console,
 		Restore: &qemu.Restore{File: memory, State: state, StateLen: r.StateLen, Hold: true, Check: r.fits},
 		OnEvent: func(e qemu.Event) {
+			s.events.Add(1)
 			if e.Name == "STOP" {
 				select {
 				case s.stopped <- struct{}{}:
@@ -78,6 +82,7 @@ func (r *Recording) Start(ctx context.Context, o Options, isRewindable bool) (*S
 	if err != nil {
 		return nil, err
 	}
+	s.pace = newPace(s.m, r.End, &s.events)
 	if isRewindable {
 		err = s.rewindable(ctx)
 	}
@@ -121,15 +126,9 @@ func (s *Session) rewindable(ctx context.Context) error {
 	return nil
 }
 
-const (
-	// lookEach is how often it is looked at whether the guest goes on.
-	lookEach = 2 * time.Second
-	// standstill is after how many looks without progress it does not.
-	standstill = 15
-	// patience is how long gdb waits for an answer of QEMU, in seconds. It takes what comes later for the answer to
-	// another question.
-	patience = 60
-)
+// patience is how long gdb waits for an answer of QEMU, in seconds. It takes what comes later for the answer to another
+// question.
+const patience = 60
 
 // RunTo has the guest run to a moment, and returns when it stands there.
 func (s *Session) RunTo(ctx context.Context, to Moment) error {
@@ -141,32 +140,29 @@ func (s *Session) RunTo(ctx context.Context, to Moment) error {
 	if err != nil {
 		return s.ended(fmt.Errorf("the recording cannot be run: %w", err))
 	}
-	look := time.NewTicker(lookEach)
-	defer look.Stop()
-	last, same := int64(-1), 0
-	for {
-		select {
-		case <-s.stopped:
-			return nil
-		case <-s.m.Done():
-			return s.ended(errors.New("the log ends before " + to.Text))
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-look.C:
+	watched, stop := context.WithCancel(ctx)
+	still := make(chan error, 1)
+	go func() { still <- s.pace.watch(watched) }()
+	isSeen := false
+	defer func() {
+		stop()
+		if !isSeen {
+			<-still
 		}
-		n, err := recording.Icount(ctx, monitor)
-		if err != nil {
-			continue // its end is seen above
-		}
-		if same++; n != last {
-			last, same = n, 0
-		}
-		if same == standstill {
-			return fmt.Errorf("the guest does not go on from instruction %d of %d: what has reached it there is not "+
-				"in the log", n, s.r.End)
-		}
+	}()
+	select {
+	case <-s.stopped:
+		return nil
+	case <-s.m.Done():
+		return s.ended(errors.New("the log ends before " + to.Text))
+	case err := <-still:
+		isSeen = true
+		return err
 	}
 }
+
+// Watch returns an error when the guest stands still for too long although the debugger has it run, and when ctx ends.
+func (s *Session) Watch(ctx context.Context) error { return s.pace.watch(ctx) }
 
 // ended adds what QEMU has printed before its end.
 func (s *Session) ended(err error) error {

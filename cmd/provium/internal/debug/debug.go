@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"provium/internal/proc"
@@ -103,8 +104,13 @@ func Run(ctx context.Context, o Options) error {
 	return debugger(ctx, s, gdb, to, o)
 }
 
+// endDelay is how long gdb may take to end when it is asked to.
+const endDelay = 5 * time.Second
+
 // debugger runs gdb until the person leaves it.
 func debugger(ctx context.Context, s *rerun.Session, gdb string, to rerun.Moment, o Options) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	cmd, notes, err := s.Debugger(ctx, gdb, to, o.GDB)
 	if err != nil {
 		return err
@@ -117,7 +123,19 @@ func debugger(ctx context.Context, s *rerun.Session, gdb string, to rerun.Moment
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt)
 	defer signal.Stop(signals)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // so that it leaves the terminal as it was
+	cmd.WaitDelay = endDelay
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		cancel(s.Watch(ctx))
+	}()
 	err = cmd.Run()
+	cancel(nil)
+	<-over
+	if still := (*rerun.StandstillError)(nil); errors.As(context.Cause(ctx), &still) {
+		return still
+	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return fmt.Errorf("gdb ended with %v", exit.ProcessState)
