@@ -240,8 +240,8 @@ func (s *Shards) Conflicts() (why []string) {
 	}
 	for _, st := range s.streams {
 		if first != nil && st.runs > 0 && st.part.Count == 0 && st.run.Selection == first.run.Selection {
-			why = append(why, fmt.Sprintf("%s: a run of all files, of which %s is shard %v: give the shards or this run",
-				st.name, first.name, first.part))
+			why = append(why, fmt.Sprintf("%s: a run of all files, of which %s is shard %v: give the shards or "+
+				"this run", st.name, first.name, first.part))
 		}
 	}
 	return why

@@ -155,7 +155,7 @@ func TestJoined(t *testing.T) {
 	}
 }
 
-// TestWholeBesideShards gives a run of all files together with a shard of it.
+// TestWholeBesideShards merges a run of all files with a shard of it.
 func TestWholeBesideShards(t *testing.T) {
 	for selection, want := range map[string]string{
 		"s":     "[w: a run of all files, of which a is shard 1/2: give the shards or this run]",
