@@ -216,6 +216,7 @@ func (c *Cache) Install(ctx context.Context, kind string, fill func(dir string) 
 		return "", err
 	}
 	defer removeAll(tmp)
+	defer holdTemp(tmp)()
 	entry := filepath.Join(tmp, "entry")
 	if err := os.Mkdir(entry, 0o755); err != nil {
 		return "", c.explain("make image cache entry", err)
@@ -282,6 +283,27 @@ func (c *Cache) MakeTemp(kind string) (string, error) {
 		return "", c.explain("make image cache", err)
 	}
 	return dir, nil
+}
+
+// holdTemp keeps Clean from removing a temporary directory until release is called. Where a file system has no locks,
+// nothing does.
+func holdTemp(dir string) (release func()) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return func() {}
+	}
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_SH)
+	return func() { f.Close() }
+}
+
+// isHeld reports whether another process, or this one, fills a temporary directory.
+func isHeld(dir string) bool {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
 // TempDir makes a temporary directory of a kind that several processes use one after the
@@ -427,7 +449,7 @@ func treeSize(dir string) int64 {
 }
 
 // Clean empties the cache and returns the entries it had. A process that uses an entry
-// at that moment must resolve its image again.
+// at that moment must resolve its image again; one that is being made is completed.
 func (c *Cache) Clean() ([]Entry, error) {
 	entries, err := c.List()
 	if err != nil {
@@ -435,8 +457,15 @@ func (c *Cache) Clean() ([]Entry, error) {
 	}
 	// Locks stay: a process could hold a removed one, and another a new one.
 	for _, kind := range append(slices.Clone(c.Kinds), dirDigest) {
-		if err := removeAll(c.Path(kind)); err != nil {
-			return nil, fmt.Errorf("clean image cache: %w", err)
+		items, _ := os.ReadDir(c.Path(kind))
+		for _, i := range items {
+			dir := c.Path(kind, i.Name())
+			if strings.HasPrefix(i.Name(), ".") && isHeld(dir) {
+				continue
+			}
+			if err := removeAll(dir); err != nil {
+				return nil, fmt.Errorf("clean image cache: %w", err)
+			}
 		}
 	}
 	return entries, nil

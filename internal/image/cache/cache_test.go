@@ -437,3 +437,28 @@ func TestContentDigest(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestCleanWhileMade empties a cache while an entry is made, and beside what a process that was killed has left.
+func TestCleanWhileMade(t *testing.T) {
+	dir := t.TempDir()
+	c, other := &Cache{Dir: dir, Kinds: []string{"a"}}, &Cache{Dir: dir, Kinds: []string{"a"}}
+	left, err := c.MakeTemp("a")
+	must(t, err)
+	made, err := c.Install(t.Context(), "a", func(into string) (string, error) {
+		must(t, fill("first half")(into))
+		_, err := other.Clean()
+		must(t, err)
+		return "one", os.WriteFile(filepath.Join(into, "other"), nil, 0o644)
+	})
+	must(t, err)
+	if text, err := os.ReadFile(filepath.Join(made, "file")); string(text) != "first half" {
+		t.Error(text, err)
+	}
+	if _, err := os.Stat(left); err == nil {
+		t.Errorf("%s is still there", left)
+	}
+	gone, err := other.Clean()
+	if must(t, err); len(gone) != 1 {
+		t.Error(gone)
+	}
+}
