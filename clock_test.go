@@ -47,6 +47,7 @@ var onTheWallClock = map[string]string{
 	"internal/script/journal/journal.go": "events are stamped",
 	"internal/script/netapi":             "when packets, questions and leases came",
 	"internal/script/osapi/doc.go":       "the guest's journal",
+	"internal/sharedcache/layout.go":     "whether a file was replaced",
 	"internal/snapshot":                  "what is used the least is removed; an identity",
 	"internal/userland/archive.go":       "times of files",
 	"internal/vnet/pcap.go":              "packets are stamped",

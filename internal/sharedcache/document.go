@@ -111,7 +111,7 @@ func openDocument(ref, dir string, silence time.Duration) (at place, base, tag s
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(dir, path)
 		}
-		return &layoutDir{filepath.Clean(path)}, base, tag, nil
+		return &layoutDir{dir: filepath.Clean(path)}, base, tag, nil
 	}
 	r, err := parseName(strings.TrimPrefix(ref, registryScheme))
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
@@ -22,7 +24,13 @@ import (
 
 // layoutDir is an OCI layout. Its index is replaced as a whole, under a lock, so that two
 // pushes at once lose nothing and readers need no lock.
-type layoutDir struct{ dir string }
+type layoutDir struct {
+	dir string
+
+	mu    sync.Mutex
+	seen  fs.FileInfo // of the index that byTag is of
+	byTag map[string]v1.Descriptor
+}
 
 const (
 	refAnnotation = "org.opencontainers.image.ref.name"
@@ -66,22 +74,39 @@ func (l *layoutDir) tags(context.Context) ([]string, error) {
 }
 
 func (l *layoutDir) manifest(ctx context.Context, tag string) ([]byte, error) {
-	m, err := l.index()
+	d, found, err := l.find(tag)
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range m.Manifests {
-		if d.Annotations[refAnnotation] != tag {
-			continue
-		}
-		r, err := l.blob(ctx, d)
-		if err != nil {
-			return nil, err
-		}
-		defer r.Close()
-		return readWhole(r, d, maxManifest)
+	if !found {
+		return nil, errMissing
 	}
-	return nil, errMissing
+	r, err := l.blob(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return readWhole(r, d, maxManifest)
+}
+
+// find returns what the index has of a tag. The index is read when it has been replaced, not for each of its tags.
+func (l *layoutDir) find(tag string) (d v1.Descriptor, found bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now, err := os.Stat(filepath.Join(l.dir, indexName))
+	if err != nil || l.seen == nil || !os.SameFile(now, l.seen) || now.Size() != l.seen.Size() ||
+		!now.ModTime().Equal(l.seen.ModTime()) {
+		m, err := l.index()
+		if err != nil {
+			return d, false, err
+		}
+		l.seen, l.byTag = now, map[string]v1.Descriptor{}
+		for _, d := range slices.Backward(m.Manifests) { // the first counts
+			l.byTag[d.Annotations[refAnnotation]] = d
+		}
+	}
+	d, found = l.byTag[tag]
+	return d, found, nil
 }
 
 func (l *layoutDir) manifestOf(ctx context.Context, digest v1.Hash) ([]byte, error) {

@@ -63,3 +63,19 @@ func TestLayoutHalfWritten(t *testing.T) {
 	must(t, c.Pull(t.Context(), &all[0], to))
 	same(t, dir, to+"/tree")
 }
+
+// TestLayoutChanges looks at a directory again after somebody else has stored another entry.
+func TestLayoutChanges(t *testing.T) {
+	at, dir := t.TempDir(), sample(t)
+	one, other := open(t, at, 0), open(t, at, 0)
+	for i, key := range []string{"aa", "bb", "cc"} {
+		if e, err := one.Find(t.Context(), Boot, key); err != nil || e != nil {
+			t.Fatal(e, err)
+		}
+		_, err := other.Push(t.Context(), local(key, dir))
+		must(t, err)
+		if e, err := one.Find(t.Context(), Boot, key); err != nil || e == nil || len(entries(t, one)) != i+1 {
+			t.Fatal(key, e, err)
+		}
+	}
+}

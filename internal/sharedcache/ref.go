@@ -59,7 +59,7 @@ func Open(ref, dir string, silence time.Duration) (*Cache, error) {
 		if info, err := os.Stat(path); err == nil && !info.IsDir() {
 			return nil, fmt.Errorf("shared cache `%s`: it is not a directory", ref)
 		}
-		return &Cache{ref, &layoutDir{filepath.Clean(path)}}, nil
+		return &Cache{ref, &layoutDir{dir: filepath.Clean(path)}}, nil
 	}
 	r, err := parseName(strings.TrimPrefix(ref, registryScheme))
 	if err != nil {
