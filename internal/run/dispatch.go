@@ -45,7 +45,8 @@ type dispatcher struct {
 	vmDirs  int
 	waiting map[string]map[string]bool // what is known of the boots of files that have not started, and may
 	running map[*sched.File]running
-	waited  map[int]time.Duration // for a CPU, by worker
+	begins  map[string]map[string]bool // boots of files that have started and have no worker yet, by path
+	waited  map[int]time.Duration      // for a CPU, by worker
 }
 
 // run runs the candidates and returns their results in candidate order; nil
@@ -119,6 +120,7 @@ func (d *dispatcher) one(
 	if ctx.Err() != nil {
 		return nil
 	}
+	d.begin(c.Path)
 	held := file.Reservation()
 	d.events.Emit(event.FileDispatched{Path: c.Path, Reservation: eventAmount(held)})
 	fileCtx, cancel := context.WithCancel(context.Background())
@@ -136,11 +138,43 @@ func (d *dispatcher) one(
 		job: job, command: d.command, idle: d.idle, resources: client, person: d.o.Person, early: d.early,
 		limit: d.o.FileTimeout, fair: d.o.FairTimeout, emit: d.events.Forward, stderr: d.o.Stderr,
 	}
+	f.suits = func(w *workers.Worker) int { return d.suits(c.Path, w) }
 	f.launched = func(pid int) { d.launched(file, f, pid) }
 	r := f.run(d.stopAll, d.killAll, &d.why)
 	d.ended(file, c, &r, f)
 	d.ignored.add(f.done)
 	return &r
+}
+
+// begin notes that a file is about to get a worker.
+func (d *dispatcher) begin(path string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.begins == nil {
+		d.begins = map[string]map[string]bool{}
+	}
+	d.begins[path] = d.waiting[path]
+}
+
+// suits returns how well a worker suits a file that starts: of how many of its boots it may have templates. It is below 0
+// for one that has none of them, but some of another file that starts at this moment.
+func (d *dispatcher) suits(path string, w *workers.Worker) (how int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	others := false
+	for boot := range w.Boots {
+		if _, is := d.begins[path][boot]; is {
+			how++
+		}
+		for other, boots := range d.begins {
+			_, is := boots[boot]
+			others = others || is && other != path
+		}
+	}
+	if how == 0 && others {
+		return -1
+	}
+	return how
 }
 
 // refuse reports a file that cannot be run at all.

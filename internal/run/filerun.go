@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -43,7 +44,8 @@ type resources interface {
 type fileRun struct {
 	job       *job
 	command   *workers.Command
-	idle      *workers.Kept // workers that have run other files; nil keeps none
+	idle      *workers.Kept             // workers that have run other files; nil keeps none
+	suits     func(*workers.Worker) int // how well one of them suits, as Take has it
 	resources resources
 	limit     time.Duration          // 0: none; waiting for resources does not count
 	fair      bool                   // nobody has asked for the limit; see package deadline
@@ -114,7 +116,7 @@ func eventStatus(s report.FileStatus) event.FileStatus {
 
 // supervise has a worker run the file. An error says why there is no complete report.
 func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) error {
-	if w := f.idle.Take(); w != nil {
+	if w := f.idle.Take(f.suits); w != nil {
 		// It may have ended meanwhile: then it says nothing, and the file has not begun.
 		if err := f.serve(w, stopAll, killAll, why); f.begun || f.stop != nil {
 			return err
@@ -199,6 +201,7 @@ func (f *fileRun) serve(w *workers.Worker, stopAll, killAll <-chan struct{}, why
 	}
 	f.cpu = f.done.CPU
 	w.Finish(f.cpu)
+	maps.Copy(w.Boots, f.done.Boots)
 	f.idle.Put(w)
 	return nil
 }

@@ -80,6 +80,7 @@ func (d *dispatcher) launched(file *sched.File, f *fileRun, pid int) {
 		d.running = map[*sched.File]running{}
 	}
 	d.running[file] = running{pid, f, d.waited[pid]}
+	delete(d.begins, f.job.Path)
 }
 
 // ended takes what a file has used, unless it was cut short.
@@ -87,6 +88,7 @@ func (d *dispatcher) ended(file *sched.File, c Candidate, r *report.FileResult, 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.running, file)
+	delete(d.begins, c.Path) // where no worker could be started
 	if r.Status != report.FilePassed && r.Status != report.FileFailed {
 		return
 	}

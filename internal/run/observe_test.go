@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"provium/internal/history"
+	"provium/internal/run/workers"
 )
 
 func TestOrderOfFiles(t *testing.T) {
@@ -63,5 +64,36 @@ func TestHistoryIsKept(t *testing.T) {
 	}
 	if order := d.order(found.Files, d.known(found.Files)); order[0] != 2 {
 		t.Errorf("order %v, want the third first", order)
+	}
+}
+
+// A worker goes to the file whose boots it knows.
+func TestWorkersThatSuit(t *testing.T) {
+	boots := func(keys ...string) map[string]bool {
+		m := map[string]bool{}
+		for _, k := range keys {
+			m[k] = false
+		}
+		return m
+	}
+	d := &dispatcher{waiting: map[string]map[string]bool{"a": boots("x", "y"), "b": boots("z"), "new": nil}}
+	for _, path := range []string{"a", "b", "new"} {
+		d.begin(path)
+	}
+	for _, c := range []struct {
+		path  string
+		knows map[string]bool
+		want  int
+	}{
+		{"a", boots("x", "z", "y"), 2}, {"b", boots("x", "z"), 1}, {"a", boots("w"), 0}, {"a", boots(), 0},
+		{"b", boots("x"), -1}, {"new", boots("x"), -1}, {"new", boots("w"), 0},
+	} {
+		if got := d.suits(c.path, &workers.Worker{Boots: c.knows}); got != c.want {
+			t.Errorf("%s, worker that knows %v: %d, want %d", c.path, c.knows, got, c.want)
+		}
+	}
+	d.launched(nil, &fileRun{job: &job{Path: "a"}}, 1)
+	if got := d.suits("b", &workers.Worker{Boots: boots("x")}); got != 0 {
+		t.Errorf("when the other file has its worker: %d", got)
 	}
 }

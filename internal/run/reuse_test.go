@@ -115,7 +115,7 @@ func TestStopOfAFileThatIsOver(t *testing.T) {
 	r := newFakeRun(t, "stays")
 	r.idle = idle
 	got := r.run(stop, nil, &stopNow{Reason: "interrupted", Status: string(report.FileInterrupted)})
-	if got.Status != report.FileInterrupted || idle.Take() != nil {
+	if got.Status != report.FileInterrupted || idle.Take(nil) != nil {
 		t.Errorf("%+v", got)
 	}
 }

@@ -23,21 +23,34 @@ type waiting struct {
 	limit  *time.Timer
 }
 
-// Take returns the worker that came last, nil without one.
-func (k *Kept) Take() *Worker {
+// Take returns the worker that suits best, of those that suit alike the one that came last, nil without one. suits says
+// how well one suits, and is below 0 for one that is to stay; with nil all suit alike.
+func (k *Kept) Take(suits func(*Worker) int) *Worker {
 	if k == nil {
 		return nil
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for len(k.list) > 0 {
-		last := k.list[len(k.list)-1]
-		k.list = k.list[:len(k.list)-1]
-		if last.limit.Stop() {
-			return last.worker
+	for {
+		best, most := -1, 0
+		for i, w := range k.list {
+			how := 0
+			if suits != nil {
+				how = suits(w.worker)
+			}
+			if how >= most {
+				best, most = i, how
+			}
+		}
+		if best < 0 {
+			return nil
+		}
+		w := k.list[best]
+		k.list = slices.Delete(k.list, best, best+1)
+		if w.limit.Stop() {
+			return w.worker
 		}
 	}
-	return nil
 }
 
 // Put keeps a worker that has run a file to its end.

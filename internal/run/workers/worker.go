@@ -31,6 +31,10 @@ type Command struct {
 // Worker is a process that runs test files, one after the other. Kill and the methods that return something are safe
 // for concurrent use.
 type Worker struct {
+	// Boots are the keys of the cached boots that its files have asked for, and of which it may have templates. They
+	// change only while it is not kept.
+	Boots map[string]bool
+
 	child   *proc.Child
 	conn    net.Conn
 	stderr  *output
@@ -45,7 +49,7 @@ type Worker struct {
 
 // Start starts a worker.
 func (c *Command) Start() (*Worker, error) {
-	w := &Worker{ended: make(chan struct{})}
+	w := &Worker{Boots: map[string]bool{}, ended: make(chan struct{})}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("runner pipe: %w", err)

@@ -118,7 +118,7 @@ func TestStartOfNoWorker(t *testing.T) {
 // TestKept keeps workers, the one that came last first, and ends all that are left.
 func TestKept(t *testing.T) {
 	var none *Kept
-	if none.Take() != nil {
+	if none.Take(nil) != nil {
 		t.Error("nothing keeps a worker")
 	}
 	k := &Kept{}
@@ -133,9 +133,21 @@ func TestKept(t *testing.T) {
 	if len(k.PIDs()) != 3 || k.PIDs()[2] != all[2].PID() {
 		t.Error(k.PIDs())
 	}
-	if w := k.Take(); w != all[2] {
+	if w := k.Take(nil); w != all[2] {
 		t.Error("it is not the one that came last")
 	}
+	second := func(w *Worker) int { return map[*Worker]int{all[0]: -1, all[1]: 1, all[2]: 0}[w] }
+	k.Put(all[2])
+	if w := k.Take(second); w != all[1] {
+		t.Error("it is not the one that suits best")
+	}
+	if w := k.Take(second); w != all[2] {
+		t.Error("it is not the one that suits at all")
+	}
+	if w := k.Take(second); w != nil {
+		t.Error("one that is to stay is taken")
+	}
+	k.Put(all[1])
 	k.Close()
 	for _, w := range all[:2] {
 		if err := w.Wait(); err == nil {
@@ -144,7 +156,7 @@ func TestKept(t *testing.T) {
 	}
 	k.Put(all[2])
 	k.Close()
-	if err := all[2].Wait(); err == nil || k.Take() != nil {
+	if err := all[2].Wait(); err == nil || k.Take(nil) != nil {
 		t.Error("one that came late is kept")
 	}
 }
@@ -157,7 +169,7 @@ func TestKeptEndAfterAWhile(t *testing.T) {
 	w.Finish(0)
 	k.Put(w)
 	_ = w.Wait() // it was killed
-	if k.Take() != nil || len(k.PIDs()) != 0 {
+	if k.Take(nil) != nil || len(k.PIDs()) != 0 {
 		t.Error("one that has ended is kept")
 	}
 	k.Close()
