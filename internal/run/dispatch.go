@@ -156,8 +156,8 @@ func (d *dispatcher) begin(path string) {
 	d.begins[path] = d.waiting[path]
 }
 
-// suits returns how well a worker suits a file that starts: of how many of its boots it may have templates. It is below 0
-// for one that has none of them, but some of another file that starts at this moment.
+// suits returns how well a worker suits a file that starts: of how many of its boots it may have templates. It is below
+// 0 for one that has none of them, but some of another file that starts at this moment.
 func (d *dispatcher) suits(path string, w *workers.Worker) (how int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
