@@ -131,3 +131,23 @@ func TestMergeEqualsWhole(t *testing.T) {
 		}
 	}
 }
+
+// TestBazelStatusFile starts runs as Bazel does: each that splits its files touches the file that Bazel looks for.
+func TestBazelStatusFile(t *testing.T) {
+	for args, touched := range map[string]bool{"": true, "--shard 1/2": true, "--shard off": false} {
+		p := newCLI(t, map[string]string{"provium.toml": autoConfig})
+		p.vars["TEST_SHARD_INDEX"], p.vars["TEST_TOTAL_SHARDS"] = "1", "3"
+		p.vars["TEST_SHARD_STATUS_FILE"] = "status"
+		if code, _, stderr := p.run(strings.Fields(args)...); code == 2 || len(p.started) != 1 {
+			t.Errorf("%s: code %d, %s", args, code, stderr)
+		}
+		if info, err := os.Stat(filepath.Join(p.dir, "status")); (err == nil) != touched {
+			t.Errorf("%s: %v, %v", args, info, err)
+		}
+		p.vars["TEST_SHARD_STATUS_FILE"] = "nowhere/status"
+		code, _, stderr := p.run(strings.Fields(args)...)
+		if bad := strings.Contains(stderr, "TEST_SHARD_STATUS_FILE: open "); bad != touched || bad && code != 2 {
+			t.Errorf("%s: code %d, %s", args, code, stderr)
+		}
+	}
+}

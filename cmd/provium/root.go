@@ -90,6 +90,13 @@ func (p *program) selection(ctx context.Context, f *selectFlags, paths []string)
 	if f.shard == shardOff {
 		return s, nil
 	}
+	if path := shard.StatusFile(p.env); path != "" {
+		file, err := os.OpenFile(p.absolute(path), os.O_WRONLY|os.O_CREATE, 0o666)
+		if err != nil {
+			return s, fmt.Errorf("TEST_SHARD_STATUS_FILE: %w", err)
+		}
+		file.Close()
+	}
 	if f.shard != "" {
 		s.Shard, err = shard.Parse(f.shard)
 		return s, err
@@ -100,13 +107,6 @@ func (p *program) selection(ctx context.Context, f *selectFlags, paths []string)
 	}
 	if source != "" {
 		fmt.Fprintf(p.stderr, "provium: shard %v, from %s (--shard off ignores it)\n", part, source)
-	}
-	if path := shard.StatusFile(p.env, source); path != "" {
-		f, err := os.OpenFile(p.absolute(path), os.O_WRONLY|os.O_CREATE, 0o666)
-		if err != nil {
-			return s, fmt.Errorf("TEST_SHARD_STATUS_FILE: %w", err)
-		}
-		f.Close()
 	}
 	s.Shard = part
 	return s, nil

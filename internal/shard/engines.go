@@ -66,11 +66,12 @@ func FromEnv(lookup func(string) (string, bool)) (s Shard, from string, err erro
 	if s.Count > 0 {
 		all = append(all, found{s, slurmID})
 	}
-	if index := get("JOB_COMPLETION_INDEX"); index != "" && len(all) == 0 {
+	s, from, err = choose(all)
+	if index := get("JOB_COMPLETION_INDEX"); index != "" && s.Count <= 1 && err == nil {
 		return Shard{}, "", fmt.Errorf("JOB_COMPLETION_INDEX is set (`%s`), and Kubernetes names no total: set "+
 			"PROVIUM_SHARD=I/N, I from 1, or pass --shard off", index)
 	}
-	return choose(all)
+	return s, from, err
 }
 
 // choose returns the shard that all name. One that is everything, which some engines say of each job that is not split,
@@ -107,10 +108,10 @@ func (v variables) read(get func(string) string) (Shard, error) {
 	return newShard(index, count, v.first, bad)
 }
 
-// StatusFile returns the file that Bazel wants to be touched by a program that has split its
-// tests; from is what FromEnv returned. It is "" for others than Bazel.
-func StatusFile(lookup func(string) (string, bool), from string) string {
-	if from != bazel.String() {
+// StatusFile returns the file that Bazel wants to be touched by a program that splits its tests, whichever variables
+// say how. It is "" where Bazel has no shards.
+func StatusFile(lookup func(string) (string, bool)) string {
+	if total, _ := lookup(bazel.count); total == "" {
 		return ""
 	}
 	path, _ := lookup("TEST_SHARD_STATUS_FILE")

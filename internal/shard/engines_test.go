@@ -55,6 +55,8 @@ func TestFromEnv(t *testing.T) {
 			Shard{}, "", ""},
 		"one of them empty": {env{"CI_NODE_INDEX": "", "CI_NODE_TOTAL": "4"}, Shard{}, "",
 			"CI_NODE_TOTAL is set (`4`) and CI_NODE_INDEX is not"},
+		"kubernetes beside everything": {env{"JOB_COMPLETION_INDEX": "2", "CIRCLE_NODE_INDEX": "0",
+			"CIRCLE_NODE_TOTAL": "1"}, Shard{}, "", "Kubernetes names no total"},
 		"circle, not split": {env{"CIRCLE_NODE_INDEX": "0", "CIRCLE_NODE_TOTAL": "1"}, Shard{1, 1},
 			"CIRCLE_NODE_INDEX/CIRCLE_NODE_TOTAL", ""},
 		"two that disagree": {env{"CI_NODE_INDEX": "2", "CI_NODE_TOTAL": "4", "SLURM_ARRAY_TASK_ID": "1",
