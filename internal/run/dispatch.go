@@ -18,6 +18,7 @@ import (
 	"provium/internal/sched"
 	"provium/internal/tempdir"
 	"provium/internal/templates"
+	"provium/internal/userland"
 )
 
 // dispatcher runs the files of one iteration side by side.
@@ -114,10 +115,9 @@ func (d *dispatcher) one(
 			failed()
 		}
 	}()
-	if err := file.Start(ctx); err != nil {
-		return nil
-	}
-	if ctx.Err() != nil {
+	err := file.Start(ctx)
+	userlands := d.o.userlands.For(ctx, d.o.needed(c))
+	if err != nil || ctx.Err() != nil {
 		return nil
 	}
 	d.begin(c.Path)
@@ -129,7 +129,7 @@ func (d *dispatcher) one(
 		cancel()
 		client.wait()
 	}()
-	job, err := d.job(ctx, c)
+	job, err := d.job(c, userlands)
 	if err != nil {
 		return d.refuse(c, err)
 	}
@@ -199,7 +199,7 @@ func (d *dispatcher) leaveOut(c Candidate) *report.FileResult {
 	return &r
 }
 
-func (d *dispatcher) job(ctx context.Context, c Candidate) (*job, error) {
+func (d *dispatcher) job(c Candidate, userlands map[string]*userland.Userland) (*job, error) {
 	d.mu.Lock()
 	d.vmDirs++
 	boots := templates.BootsOf(c.Path, d.waiting)
@@ -211,8 +211,7 @@ func (d *dispatcher) job(ctx context.Context, c Candidate) (*job, error) {
 		return nil, fmt.Errorf("temporary directory: %w", err)
 	}
 	j := d.o.job(c, temp)
-	j.Userlands = d.o.userlands.For(ctx, d.o.needed(c))
-	j.MayReuse, j.Boots = more, boots
+	j.Userlands, j.MayReuse, j.Boots = userlands, more, boots
 	j.Level = d.events.Level()
 	j.Kept = evidence.Job{Place: d.kept.Place, Record: d.o.record(c, temp), QEMU: d.o.QEMU,
 		Replayed: d.o.Kept.Profiles, Dump: d.o.Kept.Dump}
