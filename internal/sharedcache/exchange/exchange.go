@@ -196,7 +196,7 @@ func (l *Locals) bring(ctx context.Context, from *sharedcache.Cache, e *sharedca
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	if err := from.Pull(ctx, e, tmp); err != nil {
+	if err := pullFiles(ctx, from, e, tmp); err != nil {
 		return err
 	}
 	if e.Kind == sharedcache.Fixture {
@@ -209,6 +209,19 @@ func (l *Locals) bring(ctx context.Context, from *sharedcache.Cache, e *sharedca
 		return fmt.Errorf("boot `%s`: %w", e.Key, err)
 	}
 	return nil
+}
+
+// pullFiles is Pull for entries that have no links, which would lead the one who verifies them to other files.
+func pullFiles(ctx context.Context, from *sharedcache.Cache, e *sharedcache.Entry, dir string) error {
+	if err := from.Pull(ctx, e, dir); err != nil {
+		return err
+	}
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type()&fs.ModeSymlink != 0 {
+			err = fmt.Errorf("shared cache `%s`: %s `%s`: its file `%s` is a link", from, e.Kind, e.Key, d.Name())
+		}
+		return err
+	})
 }
 
 func (l *Locals) bringImage(ctx context.Context, from *sharedcache.Cache, e *sharedcache.Entry) error {

@@ -221,3 +221,24 @@ func TestPushNowhere(t *testing.T) {
 	}
 	expect(t, got, "")
 }
+
+// TestLinks brings entries whose files are links, to files that never end or are somebody else's.
+func TestLinks(t *testing.T) {
+	shared, err := sharedcache.Open("oci:"+t.TempDir(), "/", 0)
+	must(t, err)
+	for kind, name := range map[sharedcache.Kind]string{sharedcache.Boot: bootName, sharedcache.History: historyName} {
+		made := t.TempDir()
+		must(t, os.Symlink("/dev/zero", filepath.Join(made, name)))
+		key := map[bool]string{true: "aa", false: sharedcache.HistoryKey}[kind == sharedcache.Boot]
+		_, err := shared.Push(t.Context(), sharedcache.Local{Header: sharedcache.Header{Kind: kind, Key: key},
+			Paths: map[string]string{".": made}})
+		must(t, err)
+	}
+	two, dir := user(t)
+	two.History = filepath.Join(dir, "history.json")
+	tell, got := texts()
+	must(t, two.Pull(t.Context(), shared, Temp{dir, dir}, tell))
+	if all := strings.Join(*got, "\n"); strings.Count(all, "is a link") != 2 {
+		t.Error(all)
+	}
+}

@@ -84,7 +84,7 @@ func fetchHistory(ctx context.Context, from *sharedcache.Cache, e *sharedcache.E
 	if err := os.Mkdir(to, 0o700); err != nil {
 		return history.History{}, err
 	}
-	if err := from.Pull(ctx, e, to); err != nil {
+	if err := pullFiles(ctx, from, e, to); err != nil {
 		return history.History{}, err
 	}
 	return history.Read(filepath.Join(to, historyName)), nil
