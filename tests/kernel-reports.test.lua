@@ -125,6 +125,14 @@ test("a panic by sysrq on a quiet console", function(t)
   t:assert_contains(err, "sysrq triggered crash")
 end)
 
+test("a panic that no console shows", function(t)
+  local box = restored()
+  box:run("echo 0 0 0 0 > /proc/sys/kernel/printk"):assert_ok()
+  t:expect_kernel("Kernel panic - not syncing: sysrq triggered crash")
+  local err = t:assert_raises(function() box:run("echo c > /proc/sysrq-trigger") end)
+  t:assert_contains(err, "sysrq triggered crash") -- and not its silence, a minute later
+end)
+
 test("a soft lockup", {timeout = "2m"}, function(t)
   local box = restored()
   t:expect_kernel("BUG: soft lockup in crash_write")

@@ -15,6 +15,9 @@ const (
 	logLimit = 300 * time.Millisecond
 	// lastRecords is how many messages are searched for a panic.
 	lastRecords = 400
+	// unanswered is for how long the agent leaves a question without an answer before the log is searched for a panic,
+	// and before that is done again.
+	unanswered = time.Second
 	// haltStep is the time between two looks at CPUs that are about to halt.
 	haltStep = 20 * time.Millisecond
 	// haltWords is what a kernel prints before it halts.
@@ -47,6 +50,30 @@ func (i *Instance) panicInLog() (Finding, bool) {
 		}
 	}
 	return Finding{}, false
+}
+
+// lookForPanic looks for a panic in the log of a guest whose agent does not answer: a kernel whose console prints
+// nothing says so nowhere else, and the silence alone is believed much later.
+func (i *Instance) lookForPanic() {
+	i.mu.Lock()
+	link, known := i.link, i.check != nil || i.reason != "" || i.ctx.Err() != nil
+	i.mu.Unlock()
+	if known || link == nil {
+		return
+	}
+	silent := link.SilentFor()
+	i.mu.Lock()
+	due := silent >= unanswered && (silent < i.searched || silent >= i.searched+unanswered)
+	if due || silent < i.searched {
+		i.searched = silent
+	}
+	i.mu.Unlock()
+	if !due {
+		return
+	}
+	if f, ok := i.panicInLog(); ok {
+		i.confirmPanic(f)
+	}
 }
 
 // onPanicEvent takes the guest's word, by its pvpanic device, that its kernel has panicked. QEMU

@@ -12,6 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"provium/internal/fakemachine"
+	"provium/internal/guest"
 	"provium/internal/guestmem/fakekernel"
 	"provium/internal/inspect"
 )
@@ -71,6 +72,23 @@ func TestPanicInLog(t *testing.T) {
 		if err := i.WaitReboot(t.Context(), patience); err != nil {
 			t.Error(err)
 		}
+	})
+	t.Run("silence", func(t *testing.T) {
+		b := newBench(t)
+		b.cfg.Watch = guest.Watch{Limit: time.Hour, Probe: 10 * time.Millisecond}
+		i, m := b.boot()
+		link, err := i.Client(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		putKernel(t, m, "Linux version 6.1", fatal)
+		m.SetAgent(fakemachine.AgentSilent)
+		m.StopAgent()
+		_, err = link.ReadFile(t.Context(), stampsFile)
+		if err == nil || !strings.Contains(err.Error(), "guest panicked: ") {
+			t.Error(err)
+		}
+		b.wantDeath(i, "guest panicked: ", "Fatal exception")
 	})
 	t.Run("console", func(t *testing.T) { // the log is believed at once
 		b := newBench(t)

@@ -133,15 +133,16 @@ type Instance struct {
 	powerOff  bool        // unless it panics, or its QEMU fails
 	reason    string      // why it ended; the first one counts
 	suspended bool
-	closed    *closedPort // while the agent's port is closed and there is a link
-	portOpen  bool        // the guest has opened the agent's port, as far as is known
-	portShut  bool        // the port was closed since the agent of the link opened it
-	linkedAt  int64       // the length of the console at the link's start
-	halting   bool        // the console has said that the guest halts, which is being looked at
-	holding   bool        // the machine of a recorded guest is to stand still where the guest ends
-	mayStand  bool        // it was so once
-	stopped   bool        // a caller has stopped the vCPUs, or is about to
-	lost      bool        // the last agent closed its port; no other one has answered yet
+	searched  time.Duration // how long the agent had not answered when the log was last searched for a panic
+	closed    *closedPort   // while the agent's port is closed and there is a link
+	portOpen  bool          // the guest has opened the agent's port, as far as is known
+	portShut  bool          // the port was closed since the agent of the link opened it
+	linkedAt  int64         // the length of the console at the link's start
+	halting   bool          // the console has said that the guest halts, which is being looked at
+	holding   bool          // the machine of a recorded guest is to stand still where the guest ends
+	mayStand  bool          // it was so once
+	stopped   bool          // a caller has stopped the vCPUs, or is about to
+	lost      bool          // the last agent closed its port; no other one has answered yet
 
 	reboots  int           // how often the guest got another agent
 	awaited  int           // of them those that WaitReboot does not wait for

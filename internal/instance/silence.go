@@ -53,7 +53,11 @@ func (i *Instance) standstill(ctx context.Context) string {
 		return "without its agent"
 	}
 	status, err := i.machine.Status(ctx)
-	if err != nil || status == "running" {
+	if err != nil {
+		return ""
+	}
+	if status == "running" {
+		i.lookForPanic()
 		return ""
 	}
 	return status
