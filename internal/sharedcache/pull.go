@@ -48,7 +48,10 @@ func (e *DamagedError) Error() string { return fmt.Sprintf("blob %s is damaged",
 // Pull writes the files of an entry below dir, an empty directory. After an error there may be
 // some of them.
 func (c *Cache) Pull(ctx context.Context, e *Entry, dir string) error {
-	return c.fail(c.pull(ctx, e, dir))
+	if err := c.pull(ctx, e, dir); err != nil {
+		return c.fail(fmt.Errorf("%s `%.200s`: %w", e.Kind, e.Key, err))
+	}
+	return nil
 }
 
 func (c *Cache) pull(ctx context.Context, e *Entry, dir string) error {

@@ -73,6 +73,9 @@ func (s *Share) Pull(ctx context.Context, from *sharedcache.Cache) error {
 	t := teller{out: s.out, done: "pulled"}
 	err := s.pull(ctx, from, t.tell)
 	s.noteEmpty(from, err, t.seen)
+	if damaged := (*sharedcache.DamagedError)(nil); errors.As(t.failed, &damaged) {
+		fmt.Fprint(s.err, "provium: note: a push does not replace what is damaged: push to another tag or directory\n")
+	}
 	return t.end(err)
 }
 
