@@ -35,6 +35,8 @@ type Config struct {
 	// Running, when set, is called before the chunk of a module that require has found
 	// runs, and done afterwards.
 	Running func(path string) (done func() error, err error)
+	// TempDir is the directory in which os.tmpname makes files; "" is that of the C library.
+	TempDir string
 }
 
 // State is one Lua interpreter. Only Close frees its memory.

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -65,6 +68,22 @@ func TestEval(t *testing.T) {
 		if got[i] != want[i] {
 			t.Errorf("result %d: got %#v, want %#v", i+1, got[i], want[i])
 		}
+	}
+}
+
+func TestTemporaryNames(t *testing.T) {
+	dir := t.TempDir()
+	s := newState(t, Config{TempDir: dir})
+	const code = `local a, b = os.tmpname(), os.tmpname(); assert(a ~= b and io.open(a)); return a`
+	values, err := eval(t, s, code)
+	if err != nil || filepath.Dir(fmt.Sprint(values[0])) != dir {
+		t.Errorf("%v, %v", values, err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := eval(t, s, code); err == nil || !strings.Contains(err.Error(), "os.tmpname: ") {
+		t.Errorf("in a directory that is gone: %v", err)
 	}
 }
 

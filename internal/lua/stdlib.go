@@ -14,7 +14,7 @@ import (
 )
 
 // openLibrary replaces the functions of the standard library that would act on
-// more than the State: print, os.exit and the search for modules.
+// more than the State: print, os.exit, os.tmpname and the search for modules.
 func (s *State) openLibrary() error {
 	g := s.Globals()
 	osLib, ok1 := g.Get("os").(*Table)
@@ -30,6 +30,10 @@ func (s *State) openLibrary() error {
 	if !ok {
 		return errors.New("standard library has no tostring")
 	}
+	tmpname := osLib.Get("tmpname")
+	if s.cfg.TempDir != "" {
+		tmpname = s.NewFunction("os.tmpname", s.tmpname)
+	}
 	for _, set := range []struct {
 		t   *Table
 		key Value
@@ -37,6 +41,7 @@ func (s *State) openLibrary() error {
 	}{
 		{g, "print", s.NewFunction("print", s.print)},
 		{osLib, "exit", s.NewFunction("os.exit", osExit)},
+		{osLib, "tmpname", tmpname},
 		{searchers, 2, s.NewFunction("require", s.searchModule)},
 		{searchers, 4, nil},
 		{searchers, 3, nil},
@@ -69,6 +74,15 @@ func (s *State) print(c *Call) ([]Value, error) {
 		return nil, fmt.Errorf("print: %w", err)
 	}
 	return nil, nil
+}
+
+// tmpname is Lua's os.tmpname in Config.TempDir, which goes with its files.
+func (s *State) tmpname(*Call) ([]Value, error) {
+	f, err := os.CreateTemp(s.cfg.TempDir, "lua_")
+	if err != nil {
+		return nil, fmt.Errorf("os.tmpname: %w", err)
+	}
+	return []Value{f.Name()}, f.Close()
 }
 
 func osExit(*Call) ([]Value, error) {
