@@ -38,8 +38,8 @@ func (v *VM) Prepare(ctx context.Context, path string) error {
 // lasts, is likely to be restored again.
 func (v *VM) restored(ctx context.Context, i *guestRun) {
 	p, again := i.plan, v.host.snapshots.Restored(i.plan.origin) > 1
-	if p.cfg.Vsock || !again && !v.wanted(p) { // one that is stopped takes no connection by vsock
-		return
+	if p.cfg.Vsock || !again && !v.wanted(p) && !v.host.Templates.IsAwaited(p.origin) {
+		return // one that is stopped takes no connection by vsock
 	}
 	if !p.cfg.WritesDisks() && (p.leads || p.boot == "") {
 		exercise := shaped.Exercise(&v.profile.Image, p.boot != "")
@@ -55,10 +55,10 @@ func (v *VM) wanted(p *startPlan) bool {
 	return p.boot == "" && p.lasts || p.boot != "" && v.host.Boots.Wants(p.boot, v.host.MoreFiles)
 }
 
-// lead waits for the template of a cached boot that another VM of the file makes. If there is none then, and one is
-// wanted, the plan is to make it until end is called.
+// lead waits for a template of a cached boot that another VM begins. If none comes of that, it is for this plan to make
+// one, if it is wanted, until end is called.
 func (v *VM) lead(ctx context.Context, p *startPlan, r *snapshot.Reader) (end func()) {
-	if p.cfg.MayHaveTemplate() && (v.wanted(p) || v.host.snapshots.Restores(r.ID()) > 0) {
+	if p.cfg.MayHaveTemplate() {
 		ctx, cancel := context.WithTimeout(ctx, v.bootTimeout(p)/4) // as another boot of the same is worth
 		defer cancel()
 		if end := v.host.Templates.Lead(ctx, r.ID()); end != nil {

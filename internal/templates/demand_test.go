@@ -72,7 +72,13 @@ func TestLead(t *testing.T) {
 	if end := <-givesUp; end != nil {
 		t.Error("it leads beside the first one")
 	}
-	first() // none could be made
+	if !s.IsAwaited(id[0]) {
+		t.Error("somebody has waited")
+	}
+	if s.IsAwaited(id[1]) {
+		t.Error("nobody waits for that one")
+	}
+	first() // it made none
 	first()
 	second := <-waits
 	if second == nil {
@@ -89,7 +95,19 @@ func TestLead(t *testing.T) {
 	if third == nil {
 		t.Error("nobody leads when the template is gone")
 	}
+	if s.IsAwaited(id[0]) {
+		t.Error("nobody waits for the third one")
+	}
+	for range maxTries {
+		s.Put(id[0], nil, false)
+	}
 	third()
+	if s.Lead(ctx, id[0]) != nil {
+		t.Error("one leads though no template can be made")
+	}
+	if none := (*Store[*closing])(nil); none.IsAwaited(id[0]) {
+		t.Error("a store that keeps nothing")
+	}
 	if (*Store[*closing])(nil).Lead(ctx, id[0]) != nil {
 		t.Error("a store that keeps nothing")
 	}

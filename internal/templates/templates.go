@@ -15,6 +15,9 @@ import (
 // limit is how many templates are kept: each has the memory that its guests no longer share with it.
 const limit = 4
 
+// maxTries is how often it is tried to make a template of a snapshot, which on some hosts never succeeds.
+const maxTries = 2
+
 // Template is what is kept. Close may be called while it is in use.
 type Template interface {
 	comparable
@@ -25,9 +28,11 @@ type Template interface {
 // concurrent use.
 type Store[T Template] struct {
 	mu     sync.Mutex
-	list   []entry[T]                        // the one used last at the end
-	led    map[snapshot.FileID]chan struct{} // by who makes them; closed when that is over
+	list   []entry[T] // the one used last at the end
 	closed bool
+
+	led    map[snapshot.FileID]*leading
+	failed map[snapshot.FileID]int // how often no template could be made
 }
 
 type entry[T Template] struct {
@@ -36,9 +41,9 @@ type entry[T Template] struct {
 	lasts    bool
 }
 
-// Lead waits while another caller makes a template of a snapshot. If none has come of it, it returns end: the caller is
-// to make one then, and calls end when it is done with that, whatever came of it. It returns nil if there is a
-// template, or ctx ends.
+// Lead waits while another caller starts a guest of a snapshot, of which a template may come. Without one, it returns end:
+// the caller is to make it if it is wanted, and calls end when its guest has started. It returns nil if there is a
+// template, if none can be made, or if ctx ends.
 func (s *Store[T]) Lead(ctx context.Context, id snapshot.FileID) (end func()) {
 	if s == nil {
 		return nil
@@ -48,56 +53,83 @@ func (s *Store[T]) Lead(ctx context.Context, id snapshot.FileID) (end func()) {
 		led := s.led[id]
 		if led == nil {
 			defer s.mu.Unlock()
-			if s.closed || s.find(id) >= 0 {
+			if s.closed || s.find(id) >= 0 || s.failed[id] >= maxTries {
 				return nil
 			}
 			return s.lead(id)
 		}
+		led.awaited = true
 		s.mu.Unlock()
 		select {
-		case <-led:
+		case <-led.over:
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
+// leading is a caller that leads.
+type leading struct {
+	over    chan struct{} // closed
+	awaited bool          // another one waits for it, or has
+}
+
 // lead is Lead for a caller that holds s.mu, where nobody leads.
 func (s *Store[T]) lead(id snapshot.FileID) (end func()) {
 	if s.led == nil {
-		s.led = map[snapshot.FileID]chan struct{}{}
+		s.led = map[snapshot.FileID]*leading{}
 	}
-	led := make(chan struct{})
+	led := &leading{over: make(chan struct{})}
 	s.led[id] = led
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.follow(id, led)
+		if s.led[id] == led {
+			s.follow(id)
+		}
 	}
 }
 
-// follow has those go on that wait for led; nil: for whoever leads. The caller must hold s.mu.
-func (s *Store[T]) follow(id snapshot.FileID, led chan struct{}) {
-	if now := s.led[id]; now != nil && (led == nil || led == now) {
+// follow has those go on that wait for the one that leads. The caller must hold s.mu.
+func (s *Store[T]) follow(id snapshot.FileID) {
+	if led := s.led[id]; led != nil {
 		delete(s.led, id)
-		close(now)
+		close(led.over)
 	}
+}
+
+// IsAwaited reports whether another caller waits for the one that leads.
+func (s *Store[T]) IsAwaited(id snapshot.FileID) bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	led := s.led[id]
+	return led != nil && led.awaited
 }
 
 // Put keeps a template, which is the store's from then on. lasts means that its snapshot is not of this test file
-// alone. It does nothing with T's zero value.
+// alone. T's zero value says that none could be made.
 func (s *Store[T]) Put(id snapshot.FileID, t T, lasts bool) {
 	var none T
-	if t == none {
-		return
-	}
 	if s == nil {
-		t.Close()
+		if t != none {
+			t.Close()
+		}
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	defer s.follow(id)
+	switch {
+	case t == none:
+		if s.failed == nil {
+			s.failed = map[snapshot.FileID]int{}
+		}
+		s.failed[id]++
+		return
+	case s.closed:
 		t.Close()
 		return
 	}
@@ -106,7 +138,6 @@ func (s *Store[T]) Put(id snapshot.FileID, t T, lasts bool) {
 	if len(s.list) > limit {
 		s.drop(s.list[0].id)
 	}
-	s.follow(id, nil)
 }
 
 // Get returns the template of a snapshot, T's zero value without one. It may be closed at any time:
