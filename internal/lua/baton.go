@@ -8,6 +8,7 @@ import (
 // baton is a lock which is granted in the order of the requests.
 type baton struct {
 	held  atomic.Bool
+	turns atomic.Uint64 // how often it was released
 	mu    sync.Mutex
 	queue []chan struct{}
 }
@@ -31,6 +32,7 @@ func (b *baton) acquire() {
 func (b *baton) release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.turns.Add(1)
 	if len(b.queue) == 0 {
 		b.held.Store(false)
 		return

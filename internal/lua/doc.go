@@ -27,7 +27,7 @@
 // A Thread ends early by Interrupt or by the end of its context. It is then
 // stopped in the middle of a loop or at the end of the operation it blocks on,
 // and no pcall keeps it running. Only C code that never returns (a pathological
-// string.find, io.popen) cannot be stopped.
+// string.find, io.popen) cannot be stopped; Config.Stuck can end what it waits for.
 //
 // # Errors
 //

@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -274,5 +276,59 @@ func BenchmarkLeave(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestStuck has an interrupted thread wait for commands, which Config.Stuck ends one after the other: no further one
+// begins.
+func TestStuck(t *testing.T) {
+	file := t.TempDir() + "/pid"
+	var stuck atomic.Int32
+	s := newState(t, Config{Stuck: func() {
+		text, err := os.ReadFile(file)
+		pid, wrong := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err := errors.Join(err, wrong); err != nil {
+			t.Error(err)
+			return
+		}
+		stuck.Add(1)
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}})
+	must(s.SetGlobal("command", "echo $$ >"+file+".new; mv "+file+".new "+file+"; exec sleep 86399"))
+	for _, code := range []string{"while true do pcall(os.execute, command) end",
+		"while true do pcall(function() io.popen(command):read('a') end) end"} {
+		_ = os.Remove(file)
+		fn, err := s.LoadString(code, "t.lua")
+		if err != nil {
+			t.Fatal(err)
+		}
+		stuck.Store(0)
+		th := s.Go(context.Background(), fn)
+		go func() {
+			for {
+				if _, err := os.Stat(file); err == nil {
+					th.Interrupt(errors.New("enough"))
+					return
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}()
+		err = s.Block(func() error { _, err := th.Wait(context.Background()); return err })
+		if err == nil || !strings.Contains(err.Error(), "enough") || stuck.Load() != 1 {
+			t.Errorf("%s: %v, %d times", code, err, stuck.Load())
+		}
+	}
+	_ = os.Remove(file)
+	fn, err := s.LoadString("left = io.popen(command) repeat local f = io.open('"+file+"') until f", "t.lua")
+	if err == nil {
+		_, err = s.Call(context.Background(), fn)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	stuck.Store(0)
+	s.Close()
+	if stuck.Load() == 0 {
+		t.Error("Close has waited for nothing")
 	}
 }

@@ -179,6 +179,17 @@ static int debug_setmetatable(lua_State *L) {
 	return 1;
 }
 
+// ---- commands of the host
+
+// command calls the function of Lua's library that starts a command. A loop of commands would run on for as many of
+// them as take an interval, each of which can last for ever.
+static int command(lua_State *L) {
+	gl_state *st = gl_of(L);
+	if (gl_stopped(st)) return gl_raise_stop(L, st);
+	int n = lua_tocfunction(L, lua_upvalueindex(1))(L);
+	return gl_stopped(st) ? gl_raise_stop(L, st) : n;
+}
+
 void gl_library(lua_State *L) {
 	static const luaL_Reg debug[] = {
 		{"sethook", gl_sethook},
@@ -200,7 +211,11 @@ void gl_library(lua_State *L) {
 	luaL_setfuncs(L, coroutine, 0);
 	around(L, "status", co_status);
 	around(L, "close", co_close);
-	lua_pop(L, 2);
+	lua_getglobal(L, "os");
+	around(L, "execute", command);
+	lua_getglobal(L, "io");
+	around(L, "popen", command);
+	lua_pop(L, 4);
 	lua_pushcfunction(L, setmetatable);
 	lua_setglobal(L, "setmetatable");
 }

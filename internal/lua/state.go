@@ -14,6 +14,8 @@ import (
 	"runtime/cgo"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 	"unsafe"
 )
 
@@ -37,7 +39,14 @@ type Config struct {
 	Running func(path string) (done func() error, err error)
 	// TempDir is the directory in which os.tmpname makes files; "" is that of the C library.
 	TempDir string
+	// Stuck, when set, is called while a thread that was interrupted cannot stop, since a function of C does not
+	// return: after StuckAfter, and again each time. So it is while Close waits for finalizers, such as those of
+	// io.popen. It is called without the baton.
+	Stuck func()
 }
+
+// StuckAfter is how long a function of C may keep an interrupted thread from stopping before Config.Stuck is called.
+const StuckAfter = 300 * time.Millisecond
 
 // State is one Lua interpreter. Only Close frees its memory.
 type State struct {
@@ -57,6 +66,8 @@ type State struct {
 	releases  *releases
 	raised    raisedErrors
 	pinned    int // calls that block with a C stack each
+
+	watched atomic.Bool // by watchStop
 
 	mu      sync.Mutex // guards the fields below
 	threads map[*Thread]struct{}
@@ -113,9 +124,32 @@ func (s *State) Close() {
 		t.drop() // never run
 	}
 	s.releases.close()
+	defer s.expectClose()()
 	C.gl_close(s.c)
 	s.c = nil
 	s.handle.Delete()
+}
+
+// expectClose calls Config.Stuck until done is called.
+func (s *State) expectClose() (done func()) {
+	if s.cfg.Stuck == nil {
+		return func() {}
+	}
+	closed := make(chan struct{})
+	var calls sync.WaitGroup
+	calls.Go(func() {
+		look := time.NewTicker(StuckAfter)
+		defer look.Stop()
+		for {
+			select {
+			case <-closed:
+				return
+			case <-look.C:
+				s.cfg.Stuck()
+			}
+		}
+	})
+	return func() { close(closed); calls.Wait() }
 }
 
 // ErrClosed is the cause with which Close interrupts threads.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 )
 
@@ -170,6 +171,43 @@ func (t *Thread) Interrupt(cause error) {
 	atomic.StoreInt32((*int32)(unsafe.Pointer(&t.task.stop)), 1)
 	t.mu.Unlock()
 	t.cancel(cause)
+	t.st.expectStop()
+}
+
+// expectStop begins to watch whether interrupted threads stop.
+func (s *State) expectStop() {
+	if s.cfg.Stuck != nil && s.watched.CompareAndSwap(false, true) {
+		go s.watchStop()
+	}
+}
+
+// watchStop calls Config.Stuck while a thread keeps the baton, until all that were interrupted have ended.
+func (s *State) watchStop() {
+	for s.isStopping() || s.restStops() {
+		turns := s.baton.turns.Load()
+		time.Sleep(StuckAfter)
+		if s.baton.held.Load() && s.baton.turns.Load() == turns && s.isStopping() {
+			s.cfg.Stuck()
+		}
+	}
+}
+
+// isStopping reports whether a thread that was interrupted has not ended.
+func (s *State) isStopping() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t := range s.threads {
+		if t.stopped() {
+			return true
+		}
+	}
+	return false
+}
+
+// restStops ends the watch, unless another thread was interrupted meanwhile, which relies on it.
+func (s *State) restStops() (goesOn bool) {
+	s.watched.Store(false)
+	return s.isStopping() && s.watched.CompareAndSwap(false, true)
 }
 
 // Interrupted returns the cause of the interruption, or nil. It is safe for

@@ -163,6 +163,7 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Capture: j.Capture,
 			Details: j.Level == event.Everything || r.kept.IsOn(), Progress: j.Level >= event.Progress, Now: time.Now,
 			Salvage: salvages, Reports: kernelReports(host),
+			Stuck: func() { proc.EndCommand(r.ctx, host.Warn) },
 		},
 		Path: j.Path, AbsPath: j.Abs, Shuffle: shuffle, Collect: collect,
 		Retries: j.Retries,

@@ -46,6 +46,7 @@ type Env struct {
 	Salvage func(ctx context.Context, r salvage.Remains)
 	// Reports is what holds for the reports of kernels; nil knows nothing.
 	Reports *verdict.Project
+	Stuck   func() // as lua.Config has it
 	// Now is the clock that durations are measured on. Nil is time.Now.
 	Now func() time.Time
 }

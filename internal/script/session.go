@@ -62,7 +62,7 @@ func (s *session) open(more map[string]lua.GoFunc) error {
 		opened = s.build.Uses
 	}
 	state, err := lua.New(lua.Config{Stdout: s.stdout(), Roots: s.Roots, ChunkName: s.chunkName, Opened: opened,
-		Running: s.running, TempDir: s.Host.TempDir})
+		Running: s.running, TempDir: s.Host.TempDir, Stuck: s.Stuck})
 	if err != nil {
 		return err
 	}

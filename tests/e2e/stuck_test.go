@@ -117,3 +117,39 @@ build = "echo begun >begun.new; mv begun.new begun; sleep 86399"
 		t.Errorf("a file ran\n%s", r.report())
 	}
 }
+
+// TestLimitsEndCommandsOfTheHost has tests wait for commands of the host: each fails at its limit, the command with
+// what it has started is gone, another one goes on until the file ends, and the next test runs.
+func TestLimitsEndCommandsOfTheHost(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, hostProfile)
+	p.write("tests/a.test.lua", `
+other = io.popen("echo other; sleep 86391; echo never", "r")
+local function limited(name, fn)
+  test(name, {timeout = 1}, fn)
+  test("behind " .. name, function(t)
+    t:assert(not os.execute("pgrep -f 'sleep 8639[2-9]' -s $(ps -o sess= -p $PPID) >/dev/null"))
+  end)
+end
+limited("execute", function() os.execute("sleep 86392; true") end)
+limited("again and again", function() while true do pcall(os.execute, "sleep 86393") end end)
+limited("popen", function() io.popen("(sleep 86394; true) | cat"):read("a") end)
+limited("new ones", function() while true do pcall(function() io.popen("sleep 86396"):read("a") end) end end)
+limited("close", function() local f <close> = io.popen("sleep 86395", "w") while true do end end)
+test("the other one goes on", function(t) t:assert_eq(other:read(), "other") end)
+`)
+	r := p.run("--json")
+	r.expect(1, "tests/a.test.lua", "`sleep 86392; true` is killed, since what waits for it has to end")
+	for _, f := range r.files() {
+		for _, got := range f.Tests {
+			wants := "passed"
+			switch got.Name {
+			case "execute", "again and again", "popen", "new ones", "close":
+				wants = "failed"
+			}
+			if got.Status != wants || wants == "failed" && !strings.Contains(*got.Message, "timed out after 1s") {
+				t.Errorf("%s: %s\n%s", got.Name, got.Status, r.report())
+			}
+		}
+	}
+}
