@@ -15,8 +15,8 @@ func BenchmarkSet(b *testing.B) {
 		b.Skip("QEMU for riscv64 is not installed")
 	}
 	socket := filepath.Join(b.TempDir(), "gdb")
-	qemu := exec.Command(program, "-M", "virt", "-S", "-display", "none", "-serial", "none", "-bios", "none", "-m", "128M",
-		"-gdb", "unix:"+socket+",server=on,wait=off")
+	qemu := exec.Command(program, "-M", "virt", "-S", "-display", "none", "-serial", "none", "-bios", "none", "-m",
+		"128M", "-gdb", "unix:"+socket+",server=on,wait=off")
 	if err := qemu.Start(); err != nil {
 		b.Fatal(err)
 	}
