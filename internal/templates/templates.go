@@ -41,8 +41,8 @@ type entry[T Template] struct {
 	lasts    bool
 }
 
-// Lead waits while another caller starts a guest of a snapshot, of which a template may come. Without one, it returns end:
-// the caller is to make it if it is wanted, and calls end when its guest has started. It returns nil if there is a
+// Lead waits while another caller starts a guest of a snapshot, of which a template may come. Without one, it returns
+// end: the caller is to make it if it is wanted, and calls end when its guest has started. It returns nil if there is a
 // template, if none can be made, or if ctx ends.
 func (s *Store[T]) Lead(ctx context.Context, id snapshot.FileID) (end func()) {
 	if s == nil {
