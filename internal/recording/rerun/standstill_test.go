@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -92,15 +93,20 @@ func TestEventsAreProgress(t *testing.T) {
 		var events atomic.Int64
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		go func() {
+		var source sync.WaitGroup
+		source.Go(func() {
 			for ctx.Err() == nil {
 				events.Add(1)
-				time.Sleep(stillLimit / 2)
+				select {
+				case <-ctx.Done():
+				case <-time.After(stillLimit / 2):
+				}
 			}
-		}()
+		})
 		g := &replayed{began: time.Now(), icount: until(0)}
 		if err := newPace(g, 1, &events).watch(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
+		source.Wait()
 	})
 }
