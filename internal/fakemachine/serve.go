@@ -78,6 +78,11 @@ func (g *guest) serveAgent(ctx context.Context, conn net.Conn) bool {
 // CloseAgent takes the agent away without a reset, as a new kernel does that takes the
 // device over: its port closes, and its connection stays. An agent must be served.
 func (m *Machine) CloseAgent() {
+	m.closeAgent()
+	m.PortChanged(false)
+}
+
+func (m *Machine) closeAgent() {
 	m.mu.Lock()
 	m.closed = true
 	m.agents++
@@ -89,12 +94,23 @@ func (m *Machine) CloseAgent() {
 	if stopped != nil {
 		<-stopped
 	}
-	m.PortChanged(false)
 }
 
 // OpenAgent has an agent of that identity open the port after CloseAgent. An agent other
 // than the last one finds nothing of what that one held.
 func (m *Machine) OpenAgent(id string) {
+	m.openAgent(id)
+	m.PortChanged(true)
+}
+
+// ReplaceAgent is CloseAgent and OpenAgent within a second: QEMU says only that the port is open.
+func (m *Machine) ReplaceAgent(id string) {
+	m.closeAgent()
+	m.openAgent(id)
+	m.PortChanged(true)
+}
+
+func (m *Machine) openAgent(id string) {
 	m.mu.Lock()
 	var old *state
 	if id != m.agentID {
@@ -108,7 +124,6 @@ func (m *Machine) OpenAgent(id string) {
 	if old != nil {
 		old.end()
 	}
-	m.PortChanged(true)
 }
 
 // AgentID returns the identity of the agent.

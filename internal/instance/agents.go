@@ -106,8 +106,10 @@ func (i *Instance) whyLost(boot int) func(error) error {
 func (i *Instance) onPort(open bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	// QEMU says how the port is once a second at most, so that an opening may hide the closing before it.
+	hidden := open && i.link != nil && (i.portOpen || i.cfg.Restored && i.boot == 0)
 	i.portOpen = open
-	i.portShut = i.portShut || !open
+	i.portShut = i.portShut || !open || hidden
 	i.watchPort()
 }
 

@@ -128,6 +128,25 @@ func TestReopenedPort(t *testing.T) {
 	wantError(t, <-failed, "the guest was reset")
 }
 
+// TestReplacedWithinASecond has an agent replaced so fast that QEMU does not say that its port was closed: after a restore,
+// of which the port was open before, and after an opening.
+func TestReplacedWithinASecond(t *testing.T) {
+	for _, restored := range []bool{false, true} {
+		b := newBench(t)
+		b.cfg.Restored = restored
+		i, m := b.boot()
+		if !restored {
+			m.PortChanged(true)
+		}
+		failed := b.hang(i, m)
+		m.ReplaceAgent("another")
+		wantError(t, <-failed, agentReplaced)
+		if err := i.WaitReboot(t.Context(), patience); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestResumedAgent has an agent that was hibernated come back behind another one, in the
 // same QEMU and in a later one: it has what it had.
 func TestResumedAgent(t *testing.T) {
