@@ -128,8 +128,8 @@ func TestReopenedPort(t *testing.T) {
 	wantError(t, <-failed, "the guest was reset")
 }
 
-// TestReplacedWithinASecond has an agent replaced so fast that QEMU does not say that its port was closed: after a restore,
-// of which the port was open before, and after an opening.
+// TestReplacedWithinASecond has an agent replaced so fast that QEMU does not say that its port was closed: after a
+// restore, of which the port was open before, and after an opening.
 func TestReplacedWithinASecond(t *testing.T) {
 	for _, restored := range []bool{false, true} {
 		b := newBench(t)
