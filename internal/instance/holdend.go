@@ -116,7 +116,7 @@ func (i *Instance) makeReset(s *standstill) {
 	stopped := i.stopped
 	i.mu.Unlock()
 	if stopped {
-		return // who has stopped it has it go on
+		return // it goes on when its stop ends
 	}
 	err := i.disks().ObeyFlushes()
 	if err == nil {

@@ -268,7 +268,7 @@ func (m *Machine) Reset(byGuest bool) {
 		return
 	}
 	if m.Status() == statusShutdown {
-		m.setStatus(statusPrelaunch) // until the host has it go on
+		m.setStatus(statusPrelaunch) // until the host sends cont
 	} else {
 		m.setStatus(statusRunning)
 	}

@@ -233,8 +233,7 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		// QEMU both saves apart from RAM and loads (see state.go).
 		"-machine", c.Machine + ",accel=" + c.Accel + ",memory-backend=ram,suppress-vmdesc=on" + c.machineExtras(),
 		"-global", "migration.send-configuration=off", "-global", "migration.send-section-footer=off",
-		"-cpu", c.cpuModel(),
-		"-smp", c.smp(),
+		"-cpu", c.cpuModel(), "-smp", c.smp(),
 		"-m", fmt.Sprintf("%dB", c.Memory),
 	}
 	a = append(a, c.firmwareArgs()...)
@@ -252,9 +251,12 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 	}
 	counted, ports := c.recordArgs()
 	a = append(a, counted...)
-	a = append(a, "-rtc", c.clock(),
-		// A guest that says that its kernel has panicked stops before it reboots. It goes on if a test expects that.
-		"-action", "panic=pause"+endActions[c.Shape.Record],
+	// A guest that says that its kernel has panicked stops before it reboots. It goes on if a test expects that.
+	end := "panic=pause"
+	if !c.Shape.Record { // see HoldsEnd
+		end += ",reboot=shutdown,shutdown=pause"
+	}
+	a = append(a, "-rtc", c.clock(), "-action", end,
 		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", fd.qmp),
 		"-mon", "chardev=qmp,mode=control",
 		"-chardev", c.consoleDevice("ttyS0", fd.serial),
@@ -483,6 +485,3 @@ func FormatSize(n int64) string {
 	}
 	return fmt.Sprintf("%d bytes", n)
 }
-
-// endActions are what QEMU does where the guest ends, by whether it is recorded. See HoldsEnd.
-var endActions = map[bool]string{false: ",reboot=shutdown,shutdown=pause"}
